@@ -1,0 +1,1 @@
+//! PostgreSQL for stackkit: probe, dump, restore, census.

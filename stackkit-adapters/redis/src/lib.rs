@@ -1,0 +1,1 @@
+//! Redis for stackkit: probe, dump, restore, census.

@@ -1,0 +1,1 @@
+//! A directory as a datastore for stackkit: probe, dump, restore, census.

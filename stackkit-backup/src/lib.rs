@@ -1,0 +1,1 @@
+//! Backup engine of stackkit: pipeline, repository, manifest, verify, restore.

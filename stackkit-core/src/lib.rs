@@ -1,0 +1,1 @@
+//! Contracts, health engine, errors, secrets and the child-process runner of stackkit.

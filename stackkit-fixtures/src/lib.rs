@@ -1,0 +1,1 @@
+//! Real stores for tests, and the conformance suite of stackkit.

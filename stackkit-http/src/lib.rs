@@ -1,0 +1,1 @@
+//! HTTP views over the health engine of stackkit.

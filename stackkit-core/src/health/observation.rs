@@ -1,0 +1,220 @@
+//! What a probe saw: measurements, findings, facts. Not yet a verdict.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a measurement goes up and down, or only up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MeasurementKind {
+    /// A value at this moment.
+    Gauge,
+    /// A count since the server started.
+    Counter,
+}
+
+/// A number, or why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MeasurementValue {
+    /// The number.
+    Value(f64),
+    /// There is no honest number, and why: a missing right, an older version.
+    Unavailable(String),
+}
+
+/// One number with its name, unit and labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Measurement {
+    /// The name; its last word is the unit: `memory_used_bytes`, `hit_ratio`, `connections_count`.
+    pub name: Cow<'static, str>,
+    /// Gauge or counter.
+    pub kind: MeasurementKind,
+    /// What tells several measurements of one name apart: `db` = `0`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The number, or why there is none.
+    #[serde(flatten)]
+    pub value: MeasurementValue,
+}
+
+impl Measurement {
+    /// A measurement without labels.
+    pub fn new(name: impl Into<Cow<'static, str>>, kind: MeasurementKind, value: MeasurementValue) -> Self {
+        Self { name: name.into(), kind, labels: BTreeMap::new(), value }
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn with_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// The unit: the last word of the name, or `count` if that is none of the known ones.
+    ///
+    /// ```
+    /// use stackkit_core::Observation;
+    /// let observation = Observation::new().gauge("memory_used_bytes", 5.0).gauge("index_documents", 2.0);
+    /// assert_eq!(observation.measurements[0].unit(), "bytes");
+    /// assert_eq!(observation.measurements[1].unit(), "count");
+    /// ```
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        const UNITS: [&str; 6] = ["bytes", "seconds", "ms", "ratio", "percent", "bool"];
+        let last = self.name.rsplit('_').next().unwrap_or_default();
+        UNITS.into_iter().find(|unit| *unit == last).unwrap_or("count")
+    }
+}
+
+/// What a finding is about. The three are kept apart: a risk never makes a service unready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Whether it answers.
+    Reach,
+    /// Whether it can serve.
+    Ready,
+    /// Whether it will be in trouble later: a disk filling up, a default password.
+    Risk,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth acting on.
+    Warning,
+    /// Broken, on its axis.
+    Critical,
+}
+
+/// Something that was observed and is not as it should be.
+///
+/// ```
+/// use stackkit_core::health::{Axis, Finding, Severity};
+/// let finding = Finding::new("redis.bgsave.failed", Axis::Risk, Severity::Warning, "the last background save failed")
+///     .with_hint("look at the server's log; writes may be refused until a save succeeds");
+/// assert_eq!(finding.code, "redis.bgsave.failed");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Finding {
+    /// A stable code, `store.thing.state`.
+    pub code: Cow<'static, str>,
+    /// What it is about.
+    pub axis: Axis,
+    /// How bad it is.
+    pub severity: Severity,
+    /// One line of own words; never a server's text, never a secret.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding without a hint.
+    pub fn new(
+        code: impl Into<Cow<'static, str>>,
+        axis: Axis,
+        severity: Severity,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { code: code.into(), axis, severity, message: message.into(), hint: None }
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What one probe saw. The runner makes a verdict of it, so a verdict can be tested without a server.
+///
+/// ```
+/// use stackkit_core::Observation;
+/// let observation = Observation::new()
+///     .gauge("connections_used_count", 12.0)
+///     .counter("evictions_count", 0.0)
+///     .unavailable("replication_lag_seconds", "not a replica")
+///     .info("version", "15.18");
+/// assert_eq!(observation.value("connections_used_count"), Some(12.0));
+/// assert_eq!(observation.value("replication_lag_seconds"), None);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Observation {
+    /// The numbers.
+    pub measurements: Vec<Measurement>,
+    /// What is not as it should be.
+    pub findings: Vec<Finding>,
+    /// Facts: version, role, edition.
+    pub info: BTreeMap<String, String>,
+}
+
+impl Observation {
+    /// An observation of nothing yet: the service answered.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value that goes up and down.
+    #[must_use]
+    pub fn gauge(self, name: impl Into<Cow<'static, str>>, value: f64) -> Self {
+        self.measurement(Measurement::new(name, MeasurementKind::Gauge, MeasurementValue::Value(value)))
+    }
+
+    /// Adds a count since the server started.
+    #[must_use]
+    pub fn counter(self, name: impl Into<Cow<'static, str>>, value: f64) -> Self {
+        self.measurement(Measurement::new(name, MeasurementKind::Counter, MeasurementValue::Value(value)))
+    }
+
+    /// Says that a measurement has no honest number, and why.
+    #[must_use]
+    pub fn unavailable(self, name: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
+        let value = MeasurementValue::Unavailable(reason.into());
+        self.measurement(Measurement::new(name, MeasurementKind::Gauge, value))
+    }
+
+    /// Adds a measurement, with labels perhaps.
+    #[must_use]
+    pub fn measurement(mut self, measurement: Measurement) -> Self {
+        self.measurements.push(measurement);
+        self
+    }
+
+    /// Adds a finding.
+    #[must_use]
+    pub fn finding(mut self, finding: Finding) -> Self {
+        self.findings.push(finding);
+        self
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn info(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.info.insert(name.into(), value.into());
+        self
+    }
+
+    /// The number of the first measurement of that name, if it has one.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.measurements.iter().find(|measurement| measurement.name == name).and_then(|measurement| {
+            match measurement.value {
+                MeasurementValue::Value(value) => Some(value),
+                MeasurementValue::Unavailable(_) => None,
+            }
+        })
+    }
+}

@@ -10,9 +10,7 @@ pub use artifact::{
     ArtifactSpec, ArtifactWriter,
 };
 pub use census::{Census, CensusDifference};
-pub use provider::{
-    BackupProvider, Consistency, Dump, DumpContext, DumpReport, Inspection, PointInTime, VendorInfo,
-};
+pub use provider::{BackupProvider, Consistency, Dump, DumpContext, DumpReport, Inspection, PointInTime, VendorInfo};
 pub use restore::{
     OldData, PlannedAction, RestoreAction, RestoreContext, RestoreOptions, RestorePlan, RestoreReport, TargetState,
 };

@@ -2,8 +2,8 @@
 //!
 //! Poll in the background, serve from a snapshot: a request reads one `Arc<Report>` and does no I/O.
 
-mod check;
 mod changes;
+mod check;
 mod monitor;
 mod observation;
 mod prober;
@@ -12,7 +12,7 @@ mod thresholds;
 
 pub use changes::{Changes, Transition};
 pub use check::{HealthCheck, ProbeContext, Tier};
-pub use monitor::Monitor;
+pub use monitor::{Monitor, Snapshot};
 pub use observation::{Axis, Finding, Measurement, MeasurementKind, MeasurementValue, Observation, Severity};
 pub(crate) use prober::Prober;
 pub use report::{ProbeFailure, Report, ServiceReport, Status};

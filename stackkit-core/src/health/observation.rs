@@ -120,12 +120,7 @@ pub struct Finding {
 
 impl Finding {
     /// A finding without a hint.
-    pub fn new(
-        code: impl Into<Cow<'static, str>>,
-        axis: Axis,
-        severity: Severity,
-        message: impl Into<String>,
-    ) -> Self {
+    pub fn new(code: impl Into<Cow<'static, str>>, axis: Axis, severity: Severity, message: impl Into<String>) -> Self {
         Self { code: code.into(), axis, severity, message: message.into(), hint: None }
     }
 
@@ -210,11 +205,11 @@ impl Observation {
     /// The number of the first measurement of that name, if it has one.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<f64> {
-        self.measurements.iter().find(|measurement| measurement.name == name).and_then(|measurement| {
-            match measurement.value {
-                MeasurementValue::Value(value) => Some(value),
-                MeasurementValue::Unavailable(_) => None,
-            }
+        self.measurements.iter().find(|measurement| measurement.name == name).and_then(|measurement| match measurement
+            .value
+        {
+            MeasurementValue::Value(value) => Some(value),
+            MeasurementValue::Unavailable(_) => None,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Phase};
@@ -105,12 +105,17 @@ pub struct ServiceReport {
     /// Why the last probe could not observe.
     pub failure: Option<ProbeFailure>,
     /// What the last successful probe saw.
+    #[serde(serialize_with = "serialize_shared")]
     pub observation: Option<Arc<Observation>>,
     /// Limits of [`Thresholds`](crate::health::Thresholds) that are exceeded.
     pub exceeded: Vec<Finding>,
     /// The moment from which this report is too old to be believed.
     #[serde(skip)]
     pub(crate) stale_at: Option<Instant>,
+}
+
+fn serialize_shared<S: Serializer>(shared: &Option<Arc<Observation>>, serializer: S) -> Result<S::Ok, S::Error> {
+    shared.as_deref().serialize(serializer)
 }
 
 /// What is known of a stack at one moment. Making it can't fail, and reading it does no I/O.

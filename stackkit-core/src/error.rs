@@ -225,6 +225,7 @@ impl Error {
     }
 
     /// An input or output error during `operation`, with the kind that fits the system's code.
+    #[must_use]
     pub fn io(operation: &'static str, source: std::io::Error) -> Self {
         use std::io::ErrorKind as Os;
         let (kind, message) = match source.kind() {

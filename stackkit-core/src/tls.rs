@@ -14,11 +14,16 @@ use crate::error::{Error, Result};
 ///
 /// Every adapter calls it before it builds a TLS client: without a default, or with two candidates, rustls panics
 /// at the first connection.
-pub fn ensure_provider() -> Arc<CryptoProvider> {
+pub fn ensure_provider() {
     if CryptoProvider::get_default().is_none() {
         // Losing the race against another thread is fine: there is a default then.
         let _ = ring::default_provider().install_default();
     }
+}
+
+/// The process's provider, after [`ensure_provider`].
+fn provider() -> Arc<CryptoProvider> {
+    ensure_provider();
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()))
 }
 
@@ -31,7 +36,7 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>> {
         Some(path) => roots_of_file(path)?,
         None => roots_of_system()?,
     };
-    let builder = ClientConfig::builder_with_provider(ensure_provider()).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| Error::config("the TLS provider offers no protocol").with_source(error))?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }

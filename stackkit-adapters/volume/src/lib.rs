@@ -1,1 +1,3 @@
 //! A directory as a datastore for stackkit: probe, dump, restore, census.
+
+mod archive;

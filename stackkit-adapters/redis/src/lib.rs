@@ -1,1 +1,4 @@
 //! Redis for stackkit: probe, dump, restore, census.
+
+pub mod rdb;
+mod resp;

@@ -1,1 +1,8 @@
-//! HTTP views over the health engine of stackkit.
+#![doc = include_str!("../README.md")]
+
+mod json;
+mod router;
+mod text;
+
+pub use json::HEALTH_SCHEMA;
+pub use router::{Details, RouterOptions, router, router_with};

@@ -1,5 +1,7 @@
 //! The routes over a monitor whose services are scripted; requests go straight into the router.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails as the test does")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,0 +1,66 @@
+//! The one place where the storage's errors become stackkit's.
+
+use std::error::Error as StdError;
+use std::io;
+
+use object_store::Error as StoreError;
+use object_store::path::Path;
+use stackkit_core::{Error, ErrorKind};
+
+/// Turns an error of the storage during `operation` on `path` into stackkit's.
+pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) -> Error {
+    let plain = |kind, message: &str| Error::new(kind, message).with_operation(operation);
+    let error = match &source {
+        StoreError::NotFound { .. } => plain(ErrorKind::NotFound, "the repository has no such object"),
+        StoreError::AlreadyExists { .. } => plain(ErrorKind::AlreadyExists, "the object exists already"),
+        StoreError::Precondition { .. } | StoreError::NotModified { .. } => {
+            plain(ErrorKind::Busy, "the object was changed by somebody else")
+        }
+        StoreError::PermissionDenied { .. } => plain(ErrorKind::PermissionDenied, "the repository denies access"),
+        StoreError::Unauthenticated { .. } => {
+            plain(ErrorKind::Unauthenticated, "the repository does not accept the credentials")
+        }
+        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {
+            plain(ErrorKind::Unsupported, "the repository's storage can't do this")
+        }
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
+            plain(ErrorKind::Config, "the repository's storage does not accept this")
+        }
+        StoreError::JoinError { .. } => plain(ErrorKind::Cancelled, "the runtime ended"),
+        other => match system_code(other) {
+            // The text of the system is behind the storage's own error, which becomes the source below.
+            Some(code) => {
+                let system = Error::io(operation, io::Error::from(code));
+                plain(system.kind(), system.message())
+            }
+            None => plain(ErrorKind::Io, "the repository's storage failed"),
+        },
+    };
+    error.with_context("object", path).with_source(source)
+}
+
+/// The kind of the first error of the operating system among the causes.
+fn system_code(error: &StoreError) -> Option<io::ErrorKind> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(system) = error.downcast_ref::<io::Error>() {
+            return Some(system.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_and_the_storage_text_stays_a_source() {
+        let cause = io::Error::new(io::ErrorKind::StorageFull, "driver text");
+        let error = storage("write", &Path::from("a/b"), StoreError::Generic { store: "Test", source: cause.into() });
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.to_string(), "write: the disk is full (object=a/b)");
+        assert!(error.chain().to_string().contains("driver text"));
+    }
+}

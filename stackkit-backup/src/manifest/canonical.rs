@@ -1,0 +1,125 @@
+//! Canonical JSON: one text for one value, and a checksum inside it.
+//!
+//! Keys are sorted by their bytes, two spaces of indentation, a line feed at the end, no floating-point numbers. The
+//! member `checksum` holds the BLAKE3 of the canonical text without that member, so every change of a byte shows. It
+//! guards against accidents; against forgery there is the signature.
+
+use serde_json::{Map, Value, json};
+use stackkit_core::{Error, Result};
+
+/// The member that holds the checksum.
+const CHECKSUM: &str = "checksum";
+
+/// Writes `value` with its keys sorted, whatever order the map of `serde_json` keeps in this build.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(Map::from_iter(members))
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
+
+fn text(value: Value) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(&sorted(value))
+        .map_err(|e| Error::unexpected("a document can't be written as JSON").with_source(e))?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Writes a document with its checksum.
+///
+/// # Errors
+/// `Unexpected` if it is not an object.
+pub(crate) fn seal(document: Value) -> Result<String> {
+    let Value::Object(mut members) = document else {
+        return Err(Error::unexpected("a document must be a JSON object"));
+    };
+    members.remove(CHECKSUM);
+    let body = text(Value::Object(members.clone()))?;
+    members.insert(CHECKSUM.to_owned(), json!({ "blake3": blake3::hash(body.as_bytes()).to_hex().as_str() }));
+    text(Value::Object(members))
+}
+
+/// Reads a document and checks that it is exactly what [`seal`] wrote. `schema` is the family and the version that is
+/// understood, such as `stackkit.manifest/1`.
+///
+/// # Errors
+/// `Integrity` if a byte was changed, `Incompatible` for another version of the schema.
+pub(crate) fn open(bytes: &[u8], schema: &str) -> Result<Value> {
+    let damaged = || Error::integrity("the document is damaged");
+    let document: Value = serde_json::from_slice(bytes).map_err(|e| damaged().with_source(e))?;
+    match document.get("schema").and_then(Value::as_str) {
+        Some(found) if found == schema => {}
+        Some(found) if family(found) == family(schema) && version(found).is_some() => {
+            return Err(Error::new(
+                stackkit_core::ErrorKind::Incompatible,
+                "the document was written by a version of stackkit with another format",
+            )
+            .with_context("found", found)
+            .with_context("understood", schema));
+        }
+        _ => return Err(damaged()),
+    }
+    match seal(document.clone())?.as_bytes() == bytes {
+        true => Ok(document),
+        false => Err(damaged()),
+    }
+}
+
+fn family(schema: &str) -> Option<&str> {
+    schema.split_once('/').map(|(family, _)| family)
+}
+
+fn version(schema: &str) -> Option<u32> {
+    schema.split_once('/').and_then(|(_, version)| version.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use stackkit_core::ErrorKind;
+
+    use super::*;
+
+    const SCHEMA: &str = "stackkit.test/1";
+
+    fn sealed() -> String {
+        seal(json!({ "schema": SCHEMA, "z": 1, "a": { "y": [true, null], "b": "ü" } })).unwrap()
+    }
+
+    #[test]
+    fn keys_are_sorted_and_the_round_trip_is_exact() {
+        let text = sealed();
+        assert!(text.find("\"a\"").unwrap() < text.find("\"checksum\"").unwrap());
+        assert!(text.find("\"b\"").unwrap() < text.find("\"y\"").unwrap());
+        let document = open(text.as_bytes(), SCHEMA).unwrap();
+        assert_eq!(seal(document).unwrap(), text);
+    }
+
+    #[test]
+    fn every_flip_and_every_cut_is_found() {
+        let text = sealed();
+        for at in 0..text.len() {
+            for bit in 0..8 {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= 1 << bit;
+                assert!(open(&bytes, SCHEMA).is_err(), "bit {bit} of byte {at}");
+            }
+            assert!(open(&text.as_bytes()[..at], SCHEMA).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_incompatible_and_another_family_is_damage() {
+        let kind = |schema: &str| {
+            let text = seal(json!({ "schema": schema })).unwrap();
+            open(text.as_bytes(), SCHEMA).unwrap_err().kind()
+        };
+        assert_eq!(kind("stackkit.test/2"), ErrorKind::Incompatible);
+        assert_eq!(kind("stackkit.other/1"), ErrorKind::Integrity);
+        assert_eq!(kind("stackkit.test/x"), ErrorKind::Integrity);
+    }
+}

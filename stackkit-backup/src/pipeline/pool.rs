@@ -1,0 +1,183 @@
+//! The process-wide pool of threads that compress and decompress frames.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use stackkit_core::{Error, ErrorKind, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::CParameter;
+
+use super::buffers::{Buffer, Buffers};
+use super::{FRAME_BYTES, PART_BYTES, ZSTD_LEVEL};
+
+/// Frames in flight for each thread: one that is compressed, one that waits, so no thread idles.
+const FRAMES_PER_THREAD: usize = 2;
+
+/// Frames in flight beside those: one that is stored, one that is being filled.
+const FRAMES_EXTRA: usize = 2;
+
+/// Part buffers that are kept when unused: two of each of the two artifacts that a small stack writes at once.
+const PARTS_KEPT: usize = 4;
+
+type Job = Box<dyn FnOnce(&mut Codec) + Send>;
+
+/// One thread's contexts, made once and used for every frame.
+struct Codec {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+}
+
+/// The threads, one a core, and the buffers of everything that they work on.
+///
+/// The threads start with the first frame and live as long as the process; idle, they cost nothing but their stacks.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    jobs: Sender<Job>,
+    permits: Arc<Semaphore>,
+    threads: usize,
+    frames: Buffers,
+    parts: Buffers,
+}
+
+/// The plain bytes of one frame: filled from small chunks, or cut out of a large one without a copy.
+#[derive(Debug)]
+pub(crate) enum Plain {
+    Filled(Buffer),
+    Shared(Bytes),
+}
+
+impl AsRef<[u8]> for Plain {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Filled(buffer) => buffer,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// A compressed frame. It holds its place among the frames in flight until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) bytes: Buffer,
+    pub(crate) plain_bytes: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    /// The pool of this process, started if it does not run.
+    pub(crate) fn get() -> Result<&'static Self> {
+        static POOL: OnceLock<Pool> = OnceLock::new();
+        match POOL.get() {
+            Some(pool) => Ok(pool),
+            None => {
+                // Of two pools started at once one is dropped here; its threads end with its sender.
+                let pool = Self::start()?;
+                Ok(POOL.get_or_init(|| pool))
+            }
+        }
+    }
+
+    fn start() -> Result<Self> {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..threads {
+            let queue = Arc::clone(&queue);
+            let mut codec = Codec::new().map_err(|e| Error::io("start the compression threads", e))?;
+            thread::Builder::new()
+                .name("stackkit-zstd".to_owned())
+                .spawn(move || work(&queue, &mut codec))
+                .map_err(|e| Error::io("start the compression threads", e))?;
+        }
+        let in_flight = threads * FRAMES_PER_THREAD + FRAMES_EXTRA;
+        Ok(Self {
+            jobs,
+            permits: Arc::new(Semaphore::new(in_flight)),
+            threads,
+            frames: Buffers::new(zstd::compress_bound(FRAME_BYTES), 2 * in_flight),
+            parts: Buffers::new(PART_BYTES, PARTS_KEPT),
+        })
+    }
+
+    /// How many threads work.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// An empty buffer for one frame, plain or compressed.
+    pub(crate) fn frame(&'static self) -> Buffer {
+        self.frames.take()
+    }
+
+    /// An empty buffer for one part.
+    pub(crate) fn part(&'static self) -> Buffer {
+        self.parts.take()
+    }
+
+    /// Compresses one frame. Waits while too many frames are in flight in this process; only a frame that is ready to
+    /// go takes a place, so artifacts that are open and idle hold up nobody.
+    pub(crate) async fn compress(&'static self, plain: Plain) -> Result<oneshot::Receiver<Result<Packed>>> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|e| Error::unexpected("the compression pool is closed").with_source(e))?;
+        let (reply, packed) = oneshot::channel();
+        let mut bytes = self.frame();
+        self.submit(Box::new(move |codec| {
+            let done = codec.compressor.compress_to_buffer(plain.as_ref(), &mut *bytes);
+            let plain_bytes = plain.as_ref().len();
+            drop(plain);
+            let done = done.map(|_| Packed { bytes, plain_bytes, _permit: permit });
+            // Nobody waits for the frame of a dropped artifact.
+            let _ = reply.send(done.map_err(|e| Error::unexpected("zstd can't compress a frame").with_source(e)));
+        }))?;
+        Ok(packed)
+    }
+
+    /// Decompresses one frame of exactly `plain_bytes` bytes.
+    ///
+    /// # Errors
+    /// `Integrity` if the frame is damaged.
+    pub(crate) async fn decompress(&'static self, stored: Bytes, plain_bytes: usize) -> Result<Buffer> {
+        let (reply, plain) = oneshot::channel();
+        let mut bytes = self.frame();
+        self.submit(Box::new(move |codec| {
+            if bytes.capacity() < plain_bytes {
+                bytes.reserve_exact(plain_bytes);
+            }
+            let done = codec.decompressor.decompress_to_buffer(&stored, &mut *bytes);
+            // Nobody waits for the frame of a dropped reader.
+            let _ = reply.send(done.map(|_| bytes));
+        }))?;
+        let plain = plain.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))?;
+        let plain = plain.map_err(|e| damaged().with_source(e))?;
+        if plain.len() == plain_bytes { Ok(plain) } else { Err(damaged()) }
+    }
+
+    fn submit(&self, job: Job) -> Result<()> {
+        self.jobs.send(job).map_err(|_closed| Error::unexpected("all compression threads ended"))
+    }
+}
+
+fn damaged() -> Error {
+    Error::new(ErrorKind::Integrity, "a frame is damaged")
+}
+
+impl Codec {
+    fn new() -> std::io::Result<Self> {
+        let mut compressor = Compressor::new(ZSTD_LEVEL)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        Ok(Self { compressor, decompressor: Decompressor::new()? })
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, codec: &mut Codec) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(codec),
+            Err(mpsc::RecvError) => return,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Reads one artifact: ranges of stored bytes, cut into frames, decompressed on the pool, handed out in order.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use blake3::Hasher;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use stackkit_core::backup::ArtifactReader;
+use stackkit_core::{Error, Result};
+use tokio_util::io::StreamReader;
+
+use super::{FRAME_BYTES, FrameIndex, FrameSpan, Pool};
+use crate::error::storage;
+
+/// Stored bytes that are read at once: enough that a request's latency hides, little enough for constant memory.
+const READ_BYTES: u64 = 2 << 20;
+
+/// Reads in flight: one that is decompressed, one that arrives.
+const READS_AHEAD: usize = 2;
+
+/// Decompressed frames that wait beyond one for each thread.
+const FRAMES_AHEAD_EXTRA: usize = 1;
+
+/// The largest plain frame that is accepted, whoever wrote it: 16 of ours.
+const FRAME_BYTES_MAX: usize = 16 * FRAME_BYTES;
+
+/// What a manifest says of an artifact's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) path: Path,
+    pub(crate) plain_bytes: u64,
+    pub(crate) plain_blake3: String,
+    pub(crate) stored_bytes: u64,
+    pub(crate) stored_blake3: String,
+    pub(crate) frames: u64,
+    pub(crate) index_offset: u64,
+}
+
+impl Layout {
+    /// Reads the frame index and checks it against the manifest.
+    ///
+    /// # Errors
+    /// `Integrity` naming the offset of the index; the storage's kinds.
+    pub(crate) async fn index(&self, store: &dyn ObjectStore) -> Result<FrameIndex> {
+        let damaged = || {
+            Error::integrity("the frame index is damaged")
+                .with_context("object", &self.path)
+                .with_context("offset", self.index_offset)
+        };
+        let size_bytes = FrameIndex::encoded_bytes(self.frames);
+        if self.index_offset.checked_add(size_bytes) != Some(self.stored_bytes) {
+            return Err(damaged());
+        }
+        let bytes = self.fetch(store, self.index_offset..self.stored_bytes).await?;
+        let index = FrameIndex::decode(&bytes).map_err(|e| damaged().with_source(e))?;
+        let (stored_max, plain_max) = index.largest();
+        let sane = index.totals() == (self.index_offset, self.plain_bytes)
+            && usize::try_from(plain_max).is_ok_and(|bytes| bytes <= FRAME_BYTES_MAX)
+            && usize::try_from(stored_max).is_ok_and(|bytes| bytes <= zstd::compress_bound(FRAME_BYTES_MAX));
+        if sane { Ok(index) } else { Err(damaged()) }
+    }
+
+    /// Reads exactly `range` of the stored object.
+    ///
+    /// # Errors
+    /// `Integrity` if it ends before; the storage's kinds.
+    pub(crate) async fn fetch(&self, store: &dyn ObjectStore, range: Range<u64>) -> Result<Bytes> {
+        let (start, wanted) = (range.start, range.end - range.start);
+        let bytes = store.get_range(&self.path, range).await;
+        let bytes = bytes.map_err(|e| storage("read an artifact", &self.path, e))?;
+        if bytes.len() as u64 == wanted {
+            return Ok(bytes);
+        }
+        Err(Error::integrity("the object ends too early")
+            .with_context("object", &self.path)
+            .with_context("offset", start + bytes.len() as u64))
+    }
+}
+
+type Plain = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// Frames that lie beside each other and are read at once.
+fn batches(spans: Vec<FrameSpan>) -> Vec<Vec<FrameSpan>> {
+    let mut batches: Vec<Vec<FrameSpan>> = Vec::new();
+    for span in spans {
+        match batches.last_mut() {
+            Some(batch) if span.stored.end - batch[0].stored.start <= READ_BYTES => batch.push(span),
+            _ => batches.push(vec![span]),
+        }
+    }
+    batches
+}
+
+/// Checks one frame's bytes by decompressing them; a frame of its own, no less and no more.
+pub(crate) async fn check(pool: &'static Pool, stored: Bytes, plain_bytes: usize) -> Result<Bytes> {
+    Ok(Bytes::from_owner(pool.decompress(stored, plain_bytes).await?))
+}
+
+/// The plain bytes of some frames, in order. Nothing runs unless it is polled, and dropping it ends all of it.
+fn frames(store: Arc<dyn ObjectStore>, layout: Arc<Layout>, spans: Vec<FrameSpan>) -> Result<Plain> {
+    let pool = Pool::get()?;
+    let reads = stream::iter(batches(spans)).map(move |batch| {
+        let (store, layout) = (Arc::clone(&store), Arc::clone(&layout));
+        async move {
+            let (start, end) = (batch[0].stored.start, batch[batch.len() - 1].stored.end);
+            let bytes = layout.fetch(&*store, start..end).await?;
+            let cut = move |span: FrameSpan| {
+                let at = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
+                let stored = bytes.slice(at(span.stored.start)..at(span.stored.end));
+                Ok::<_, Error>((Arc::clone(&layout), stored, span))
+            };
+            Ok(stream::iter(batch.into_iter().map(cut)))
+        }
+    });
+    let plain = reads.buffered(READS_AHEAD).try_flatten().map(move |frame| async move {
+        let (layout, stored, span) = frame?;
+        check(pool, stored, span.plain_bytes())
+            .await
+            .map_err(|e| e.with_context("object", &layout.path).with_context("offset", span.stored.start))
+    });
+    Ok(Box::pin(plain.buffered(pool.threads() + FRAMES_AHEAD_EXTRA).map_err(io::Error::other)))
+}
+
+/// The running check of a whole artifact: its hash is compared before its end is told.
+struct Checked {
+    plain: Plain,
+    hash: Hasher,
+    layout: Arc<Layout>,
+}
+
+/// Streams the plain bytes from the start; the end comes only if their hash is the manifest's.
+pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Result<ArtifactReader> {
+    let index = layout.index(&*store).await?;
+    let layout = Arc::new(layout);
+    let plain = frames(store, Arc::clone(&layout), index.spans().collect())?;
+    let checked = Checked { plain, hash: Hasher::new(), layout };
+    let stream = stream::try_unfold(checked, |mut checked| async move {
+        match checked.plain.next().await.transpose()? {
+            Some(bytes) => {
+                checked.hash.update(&bytes);
+                Ok(Some((bytes, checked)))
+            }
+            None if checked.hash.finalize().to_hex().as_str() == checked.layout.plain_blake3 => Ok(None),
+            None => Err(io::Error::other(
+                Error::integrity("the plain bytes are not those of the backup")
+                    .with_context("object", &checked.layout.path),
+            )),
+        }
+    });
+    Ok(Box::new(StreamReader::new(Box::pin(stream))))
+}
+
+/// Streams `range` of the plain bytes; reads only the frames that it touches.
+pub(crate) async fn read_range(
+    store: Arc<dyn ObjectStore>,
+    layout: Layout,
+    range: Range<u64>,
+) -> Result<ArtifactReader> {
+    if range.start > range.end || range.end > layout.plain_bytes {
+        return Err(Error::config("the range lies beyond the artifact's end")
+            .with_context("range", format!("{}..{}", range.start, range.end))
+            .with_context("plain_bytes", layout.plain_bytes));
+    }
+    let index = layout.index(&*store).await?;
+    let touched = |span: &FrameSpan| span.plain.start < range.end && range.start < span.plain.end;
+    let spans: Vec<_> = index.spans().filter(touched).collect();
+    let mut position = spans.first().map_or(range.start, |span| span.plain.start);
+    let plain = frames(store, Arc::new(layout), spans)?.map_ok(move |bytes| {
+        let start = position;
+        position += bytes.len() as u64;
+        let at = |offset: u64| usize::try_from(offset.clamp(start, position) - start).unwrap_or(usize::MAX);
+        bytes.slice(at(range.start)..at(range.end))
+    });
+    Ok(Box::new(StreamReader::new(Box::pin(plain))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_fit_one_read_are_read_at_once() {
+        let mut index = FrameIndex::default();
+        for size in [READ_BYTES - 10, 10, 1, 3 * READ_BYTES, 5] {
+            index.push(usize::try_from(size).unwrap(), 1).unwrap();
+        }
+        let sizes: Vec<_> = batches(index.spans().collect()).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 1, 1, 1]);
+    }
+}

@@ -1,0 +1,234 @@
+//! Writes one artifact: a filling side that the provider drives, and a storing task that keeps the frames in order.
+
+use std::sync::Arc;
+
+use blake3::Hasher;
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use stackkit_core::{Error, Result};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::buffers::Buffer;
+use super::pool::{Packed, Plain};
+use super::{FRAME_BYTES, FrameIndex, PART_BYTES, Pool};
+use crate::error::storage;
+
+/// Messages to the storing task. The frames themselves are bounded by the pool, so this only has to be enough for
+/// the filling side never to wait here while the pool has room.
+const STEPS_MAX: usize = 64;
+
+/// What the storing task is told. A channel that closes without [`Step::End`] means that the artifact is aborted.
+enum Step {
+    Frame(oneshot::Receiver<Result<Packed>>),
+    End,
+}
+
+/// What the repository knows of an artifact that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredArtifact {
+    pub(crate) plain_bytes: u64,
+    pub(crate) plain_blake3: String,
+    pub(crate) stored_bytes: u64,
+    pub(crate) stored_blake3: String,
+    pub(crate) parts: u64,
+    pub(crate) etag: Option<String>,
+    pub(crate) frames: u64,
+    pub(crate) index_offset: u64,
+}
+
+/// One artifact in the making. Dropping it aborts the upload.
+pub(crate) struct Writer {
+    pool: &'static Pool,
+    filling: Option<Buffer>,
+    plain: Hasher,
+    plain_bytes: u64,
+    steps: mpsc::Sender<Step>,
+    storing: AbortOnDropHandle<Result<StoredArtifact>>,
+}
+
+impl Writer {
+    /// Starts the upload to `path`; its task is counted by `tasks`.
+    pub(crate) async fn open(store: &Arc<dyn ObjectStore>, path: Path, tasks: &TaskTracker) -> Result<Self> {
+        let pool = Pool::get()?;
+        let upload = store.put_multipart(&path).await.map_err(|e| storage("create an artifact", &path, e))?;
+        let (steps, received) = mpsc::channel(STEPS_MAX);
+        let storer = Storer {
+            path,
+            upload,
+            hash: Hasher::new(),
+            index: FrameIndex::default(),
+            part: pool.part(),
+            pool,
+            in_flight: None,
+            stored_bytes: 0,
+            plain_bytes: 0,
+            parts: 0,
+        };
+        let storing = AbortOnDropHandle::new(tasks.spawn(storer.run(received)));
+        Ok(Self { pool, filling: None, plain: Hasher::new(), plain_bytes: 0, steps, storing })
+    }
+
+    /// Appends plain bytes; waits while the storage is slow. Chunks of a frame or more are not copied.
+    pub(crate) async fn write(&mut self, mut chunk: Bytes) -> Result<()> {
+        while !chunk.is_empty() {
+            if self.filling.is_none() && chunk.len() >= FRAME_BYTES {
+                self.send(Plain::Shared(chunk.split_to(FRAME_BYTES))).await?;
+                continue;
+            }
+            let filling = self.filling.get_or_insert_with(|| self.pool.frame());
+            let taken = chunk.split_to(chunk.len().min(FRAME_BYTES - filling.len()));
+            filling.extend_from_slice(&taken);
+            if filling.len() == FRAME_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what is left, closes the artifact and makes it exist.
+    pub(crate) async fn finish(mut self) -> Result<StoredArtifact> {
+        self.flush().await?;
+        if self.steps.send(Step::End).await.is_err() {
+            return Err(self.failure().await);
+        }
+        let stored = joined((&mut self.storing).await)?;
+        Ok(StoredArtifact { plain_blake3: self.plain.finalize().to_hex().to_string(), ..stored })
+    }
+
+    /// How many plain bytes were handed over in whole frames.
+    pub(crate) fn plain_bytes(&self) -> u64 {
+        self.plain_bytes
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        match self.filling.take() {
+            Some(filled) => self.send(Plain::Filled(filled)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, plain: Plain) -> Result<()> {
+        self.plain.update(plain.as_ref());
+        self.plain_bytes += plain.as_ref().len() as u64;
+        let packed = self.pool.compress(plain).await?;
+        match self.steps.send(Step::Frame(packed)).await {
+            Ok(()) => Ok(()),
+            Err(_closed) => Err(self.failure().await),
+        }
+    }
+
+    /// Why the storing task ended before it was told to.
+    async fn failure(&mut self) -> Error {
+        match joined((&mut self.storing).await) {
+            Err(error) => error,
+            Ok(_) => Error::unexpected("an artifact ended before its last byte"),
+        }
+    }
+}
+
+fn joined(ended: std::result::Result<Result<StoredArtifact>, tokio::task::JoinError>) -> Result<StoredArtifact> {
+    ended.map_err(|e| {
+        Error::new(stackkit_core::ErrorKind::Cancelled, "storing an artifact was cancelled").with_source(e)
+    })?
+}
+
+/// The storing side: everything behind the compression, in order.
+struct Storer {
+    path: Path,
+    upload: Box<dyn MultipartUpload>,
+    hash: Hasher,
+    index: FrameIndex,
+    pool: &'static Pool,
+    part: Buffer,
+    in_flight: Option<AbortOnDropHandle<object_store::Result<()>>>,
+    stored_bytes: u64,
+    plain_bytes: u64,
+    parts: u64,
+}
+
+impl Storer {
+    async fn run(mut self, steps: mpsc::Receiver<Step>) -> Result<StoredArtifact> {
+        let stored = self.store_all(steps).await;
+        if stored.is_err() {
+            self.in_flight = None;
+            // The first error is the one to tell; what an abort can't remove has no manifest and is never listed.
+            let _ = self.upload.abort().await;
+        }
+        stored
+    }
+
+    async fn store_all(&mut self, mut steps: mpsc::Receiver<Step>) -> Result<StoredArtifact> {
+        loop {
+            match steps.recv().await {
+                Some(Step::Frame(packed)) => {
+                    let packed = packed.await;
+                    let packed =
+                        packed.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
+                    self.index.push(packed.bytes.len(), packed.plain_bytes)?;
+                    self.plain_bytes += packed.plain_bytes as u64;
+                    self.store(&packed.bytes).await?;
+                }
+                Some(Step::End) => return self.close().await,
+                None => return Err(Error::new(stackkit_core::ErrorKind::Cancelled, "the artifact was dropped")),
+            }
+        }
+    }
+
+    /// The only way of bytes into the object: an encrypting stage transforms them before this.
+    async fn store(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.stored_bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (taken, rest) = bytes.split_at(bytes.len().min(PART_BYTES - self.part.len()));
+            self.part.extend_from_slice(taken);
+            bytes = rest;
+            if self.part.len() == PART_BYTES {
+                self.ship().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Uploads the part while the next one fills; one at a time is in flight.
+    async fn ship(&mut self) -> Result<()> {
+        self.landed().await?;
+        let part = std::mem::replace(&mut self.part, self.pool.part());
+        self.parts += 1;
+        let upload = self.upload.put_part(Bytes::from_owner(part).into());
+        self.in_flight = Some(AbortOnDropHandle::new(tokio::spawn(upload)));
+        Ok(())
+    }
+
+    async fn landed(&mut self) -> Result<()> {
+        match self.in_flight.take() {
+            Some(part) => {
+                let part = part.await.unwrap_or_else(|e| Err(e.into()));
+                part.map_err(|e| storage("write an artifact", &self.path, e))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&mut self) -> Result<StoredArtifact> {
+        let index_offset = self.stored_bytes;
+        let index = self.index.encode();
+        self.store(&index).await?;
+        if !self.part.is_empty() {
+            self.ship().await?;
+        }
+        self.landed().await?;
+        let put = self.upload.complete().await.map_err(|e| storage("finish an artifact", &self.path, e))?;
+        Ok(StoredArtifact {
+            plain_bytes: self.plain_bytes,
+            plain_blake3: String::new(),
+            stored_bytes: self.stored_bytes,
+            stored_blake3: self.hash.finalize().to_hex().to_string(),
+            parts: self.parts,
+            etag: put.e_tag,
+            frames: self.index.len() as u64,
+            index_offset,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! The whole-stack tests, with every feature on.
+
+mod tls;

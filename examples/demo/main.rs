@@ -1,0 +1,100 @@
+//! The main job on real stores: PostgreSQL, Redis and a folder are filled, served, backed up as one backup, verified,
+//! wiped, restored and compared.
+//!
+//! `cargo xtask demo` installs the servers and runs it. It exits non-zero when anything differs, and leaves nothing
+//! behind but the repository that it names.
+
+mod data;
+mod http;
+mod steps;
+mod stores;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use stackkit::backup::OldData;
+use stackkit::{
+    Error, Intervals, Monitor, Repository, RepositoryOptions, RestoreOptions, Result, ServiceExt, Stack, VerifyLevel,
+};
+
+use crate::steps::Steps;
+use crate::stores::{Content, Stores};
+
+/// Where the repository goes unless the first argument names another folder.
+const REPOSITORY: &str = "target/demo/repository";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {}", error.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(REPOSITORY), PathBuf::from);
+    let folder = std::path::absolute(folder).map_err(|error| Error::io("name the repository", error))?;
+    let mut steps = Steps::new();
+
+    let mut stores = steps.time("start PostgreSQL, Redis and a folder", Stores::start()).await?;
+    steps.time("fill them", stores.fill()).await?;
+    let stack = stack(&stores)?;
+    let filled = stores.content().await?;
+    println!("{filled}");
+
+    let monitor = Monitor::start(&stack);
+    let (server, address) = http::serve(&monitor).await?;
+    steps.time("/readyz says 200", http::until(address, "/readyz", 200)).await?;
+
+    let location = format!("file://{}", folder.display());
+    let repository = Repository::open_or_create(&location, RepositoryOptions::new().unencrypted()).await?;
+    let backup = steps.time("back up all three as one", repository.backup(&stack).with_tag("demo").run()).await?;
+    println!("{backup}");
+    let verified = steps.time("verify", repository.verify_with(backup.id(), VerifyLevel::Content, &stack)).await?;
+    println!("{verified}");
+    if !verified.is_ok() {
+        return Err(Error::integrity("the backup does not verify"));
+    }
+
+    steps.time("wipe all three", stores.wipe()).await?;
+    let wiped = stores.content().await?;
+    if wiped.is_like(&filled) {
+        return Err(Error::unexpected("the wipe wiped nothing"));
+    }
+    stores.redis.stop().await?;
+    steps.time("Redis is stopped: /readyz says 503", http::until(address, "/readyz", 503)).await?;
+    stores.redis.start().await?;
+    steps.time("Redis is back: /readyz says 200", http::until(address, "/readyz", 200)).await?;
+
+    let options = RestoreOptions::new().with_old_data(OldData::Remove);
+    let plan = repository.plan_restore(backup.id(), &stack, &options).await?;
+    println!("{plan}");
+    let restored = steps.time("restore all three", repository.apply_restore(plan, &stack)).await?;
+    println!("{restored}");
+    compare(&filled, &stores.content().await?)?;
+
+    drop((server, monitor));
+    stores.stop().await?;
+    println!("{steps}");
+    println!("every count and content hash is as before; the repository is {}", folder.display());
+    Ok(())
+}
+
+fn stack(stores: &Stores) -> Result<Stack> {
+    let often = Intervals::new().with_poll(std::time::Duration::from_millis(250));
+    Stack::builder("demo")
+        .service(stores.postgres.service()?.with_intervals(often))
+        .service(stores.redis.service()?.with_intervals(often).after(["postgres"]))
+        .service(stores.volume.clone().with_intervals(often))
+        .build()
+}
+
+fn compare(before: &Content, after: &Content) -> Result<()> {
+    match before.differences(after) {
+        differences if differences.is_empty() => Ok(()),
+        differences => Err(Error::integrity(format!("what was restored differs: {}", differences.join("; ")))),
+    }
+}

@@ -1,0 +1,288 @@
+//! A private PostgreSQL server.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use stackkit_core::process::{find_user, is_root};
+use stackkit_core::{Error, Result, Secret};
+
+use crate::postgres::client::Client;
+use crate::postgres::template::template;
+use crate::server::{
+    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, find_server, free_port, port_was_taken,
+};
+
+/// Where packages put the server when its directory is not in `PATH`; the highest version is taken.
+const WELL_KNOWN: &[&str] = &[
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql/bin",
+    "/usr/local/pgsql/bin",
+    "/opt/homebrew/opt/postgresql/bin",
+    "/usr/local/opt/postgresql/bin",
+];
+/// The users that a root process runs PostgreSQL as; it refuses to run as root.
+const USERS: [&str; 2] = ["postgres", "nobody"];
+/// The superuser that `initdb` made.
+const SUPERUSER: &str = "postgres";
+/// Part of the socket's name when there is no TCP port; nobody else has this directory.
+const SOCKET_PORT: u16 = 5432;
+/// How long the drop of a database may take: milliseconds, without fsync.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Settings that make a server quick and its data worthless. Not `fsync=off` alone: a fixture's data is thrown away.
+const SETTINGS: &[&str] = &[
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "jit=off",
+    "shared_buffers=16MB",
+    "max_connections=200",
+    // In the data directory, so that it goes with it even after SIGKILL.
+    "dynamic_shared_memory_type=mmap",
+];
+
+/// What a private PostgreSQL has beyond its Unix socket.
+///
+/// ```
+/// use stackkit_fixtures::PostgresOptions;
+/// let options = PostgresOptions::new().with_tcp("correct horse").with_setting("work_mem", "8MB");
+/// assert!(!format!("{options:?}").contains("horse"));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct PostgresOptions {
+    password: Option<Secret>,
+    settings: Vec<(String, String)>,
+}
+
+impl PostgresOptions {
+    /// A Unix socket only, every user of which is trusted.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Listens on a TCP port of 127.0.0.1 too, which the kernel chooses. There the superuser needs this password
+    /// (SCRAM-SHA-256).
+    #[must_use]
+    pub fn with_tcp(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Sets a parameter of `postgresql.conf`.
+    #[must_use]
+    pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A private PostgreSQL server, gone with this value and with the process.
+///
+/// ```no_run
+/// # async fn test() -> stackkit_core::Result<()> {
+/// use stackkit_fixtures::{PostgresOptions, postgres_server};
+/// let server = postgres_server(PostgresOptions::new().with_tcp("correct horse")).await?;
+/// server.create_database("shop").await?;
+/// println!("{}", server.url_of("shop"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PostgresServer {
+    // First: the server ends before its directory goes.
+    server: Option<ServerProcess>,
+    port: u16,
+    program: PathBuf,
+    options: PostgresOptions,
+    dir: PrivateDir,
+}
+
+/// Starts a private server with an empty database `postgres`. About 100 ms.
+///
+/// # Errors
+/// As [`postgres`](crate::postgres()).
+///
+/// # Cancel safety
+/// Dropping the future ends the server.
+pub async fn postgres_server(options: PostgresOptions) -> Result<PostgresServer> {
+    let program = find_server("postgres", "STACKKIT_POSTGRES_BIN", WELL_KNOWN)?;
+    // It finds initdb and its libraries from its own place.
+    let program = std::fs::canonicalize(&program).map_err(|error| Error::io("find postgres", error))?;
+    let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
+    let template = template(&program, owner).await?;
+    let dir = PrivateDir::create(owner, QuickEnd { signal: "QUIT", marker: "data/postmaster.pid" })?;
+    dir.copy_in(&template, "data")?;
+    let mut server = PostgresServer { server: None, port: SOCKET_PORT, program, options, dir };
+    server.first_start().await?;
+    Ok(server)
+}
+
+impl PostgresServer {
+    /// The URL of the database `postgres`, over the Unix socket, as the superuser.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_of(SUPERUSER)
+    }
+
+    /// The URL of that database, over the Unix socket, as the superuser.
+    #[must_use]
+    pub fn url_of(&self, database: &str) -> String {
+        let directory = self.socket_dir().display().to_string().replace('/', "%2F");
+        format!("postgres://{SUPERUSER}@{directory}:{}/{database}", self.port)
+    }
+
+    /// The URL of that database over TCP with the superuser's password, if [`PostgresOptions::with_tcp`] was said.
+    /// The password must not need encoding.
+    #[must_use]
+    pub fn tcp_url_of(&self, database: &str) -> Option<String> {
+        let password = self.options.password.as_ref()?.expose();
+        Some(format!("postgres://{SUPERUSER}:{password}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// The port: of TCP if there is one, and part of the socket's name.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of the Unix socket.
+    #[must_use]
+    pub fn socket_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory of the binaries that it runs from: `pg_dump` and `pg_restore` of its version are there.
+    #[must_use]
+    pub fn bin_dir(&self) -> &Path {
+        self.program.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The process id of the postmaster; `None` while it is stopped.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().and_then(ServerProcess::id)
+    }
+
+    /// Makes an empty database. The name is quoted.
+    ///
+    /// # Errors
+    /// As [`PostgresServer::execute_in`].
+    ///
+    /// # Cancel safety
+    /// The database may have been made.
+    pub async fn create_database(&self, name: &str) -> Result<()> {
+        // Copying files beats logging each page when nothing is synced; nobody can be connected to template0.
+        let sql = format!("create database {} template template0 strategy file_copy", quote_identifier(name));
+        self.execute_in(SUPERUSER, &sql).await
+    }
+
+    /// Runs one or more statements in that database.
+    ///
+    /// # Errors
+    /// `ToolFailed` with the SQLSTATE as the code and the driver's error as the cause; `Unreachable`.
+    ///
+    /// # Cancel safety
+    /// The statements may have run.
+    pub async fn execute_in(&self, database: &str, sql: &str) -> Result<()> {
+        self.client(database).await?.execute(sql).await
+    }
+
+    /// Runs a query in that database and gives its rows as text; `None` is SQL's null.
+    ///
+    /// # Errors
+    /// As [`PostgresServer::execute_in`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe as far as the query is.
+    pub async fn query_in(&self, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        self.client(database).await?.query(sql).await
+    }
+
+    /// Stops the server, ending its connections; its data stays for [`PostgresServer::start`].
+    ///
+    /// # Errors
+    /// `Timeout` if it had to be killed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future kills the server.
+    pub async fn stop(&mut self) -> Result<()> {
+        match self.server.take() {
+            // Fast shutdown: TERM would wait for every client.
+            Some(server) => server.stop(Signal::INT).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the server again after [`PostgresServer::stop`]: same socket, same port, same data. Does nothing if it
+    /// runs.
+    ///
+    /// # Errors
+    /// As [`postgres`](crate::postgres()).
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the server.
+    pub async fn start(&mut self) -> Result<()> {
+        if self.server.is_none() {
+            self.server = Some(self.launch().await?);
+        }
+        Ok(())
+    }
+
+    async fn first_start(&mut self) -> Result<()> {
+        let Some(password) = self.options.password.clone() else { return self.start().await };
+        let mut tries_left = PORT_TRIES;
+        loop {
+            self.port = free_port()?;
+            tries_left -= 1;
+            match self.start().await {
+                Err(error) if tries_left > 0 && port_was_taken(&error) => {}
+                started => break started?,
+            }
+        }
+        let sql = format!("alter role {SUPERUSER} password {}", quote_literal(password.expose()));
+        self.execute_in(SUPERUSER, &sql).await
+    }
+
+    async fn launch(&self) -> Result<ServerProcess> {
+        let path = self.dir.path().display().to_string();
+        let listen = if self.options.password.is_some() { Ipv4Addr::LOCALHOST.to_string() } else { String::new() };
+        let own = self.options.settings.iter().map(|(name, value)| format!("{name}={value}"));
+        let settings = [format!("listen_addresses={listen}"), format!("unix_socket_directories={path}")];
+        let settings = SETTINGS.iter().map(ToString::to_string).chain(settings).chain(own);
+        let mut args = vec!["-D".to_owned(), format!("{path}/data"), "-p".to_owned(), self.port.to_string()];
+        args.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
+        let secrets = self.options.password.iter().cloned().collect();
+        let launch = Launch { program: self.program.clone(), args, secrets, quick_end: Signal::QUIT };
+        ServerProcess::start(&launch, &self.dir, async || self.client(SUPERUSER).await?.execute("select 1").await).await
+    }
+
+    async fn client(&self, database: &str) -> Result<Client> {
+        Client::connect(self.socket_dir(), self.port, SUPERUSER, database).await
+    }
+
+    /// Drops a database and waits for it, from any thread and without the caller's runtime.
+    pub(super) fn drop_database(&self, name: &str) {
+        let sql = format!("drop database if exists {} with (force)", quote_identifier(name));
+        let drop = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            let statement = async { tokio::time::timeout(DROP_TIMEOUT, self.execute_in(SUPERUSER, &sql)).await };
+            // A database that stays goes with the server.
+            runtime.block_on(statement).ok()
+        };
+        // A thread of its own: blocking on a runtime inside another one is not allowed.
+        let _ = std::thread::scope(|scope| scope.spawn(drop).join());
+    }
+}
+
+fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,67 @@
+//! Where the servers' binaries are.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stackkit_core::process::path_directories;
+use stackkit_core::{Error, ErrorKind, Result};
+
+/// What installs the servers on this project's machines.
+const INSTALL_COMMAND: &str = "cargo xtask servers";
+
+/// Finds `program`: in the directory that the environment variable `variable` names, and then nowhere else; or in
+/// `PATH`, then in `well_known`. A `*` in the middle of a well-known directory stands for a version; the highest is
+/// taken first.
+///
+/// # Errors
+/// `ToolMissing` with all directories that were looked into, and the command that installs it.
+pub(crate) fn find_server(program: &str, variable: &'static str, well_known: &[&str]) -> Result<PathBuf> {
+    let directories = match std::env::var_os(variable) {
+        Some(explicit) => vec![PathBuf::from(explicit)],
+        None => path_directories().into_iter().chain(well_known.iter().flat_map(|pattern| expand(pattern))).collect(),
+    };
+    let found = directories.iter().map(|directory| directory.join(program)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
+        Error::new(ErrorKind::ToolMissing, format!("{program} is not installed"))
+            .with_context("looked_in", places.join(":"))
+            .with_context("variable", variable)
+            .with_context("install_with", INSTALL_COMMAND)
+    })
+}
+
+fn expand(pattern: &str) -> Vec<PathBuf> {
+    let Some((parent, rest)) = pattern.split_once("/*/") else {
+        return vec![PathBuf::from(pattern)];
+    };
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut versions: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    versions.sort_by_key(|name| Reverse(version_key(name)));
+    versions.iter().map(|version| Path::new(parent).join(version).join(rest)).collect()
+}
+
+/// The numbers in a directory's name, so that 15 comes after 9.6.
+fn version_key(name: &str) -> Vec<u32> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_numbers() {
+        let mut names = vec!["9.6", "15", "16.1", "16"];
+        names.sort_by_key(|name| Reverse(version_key(name)));
+        assert_eq!(names, ["16.1", "16", "15", "9.6"]);
+    }
+
+    #[test]
+    fn a_missing_server_says_where_it_was_looked_for_and_what_installs_it() {
+        let error = find_server("no-such-server", "STACKKIT_NO_SUCH_BIN", &["/opt/nowhere"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ToolMissing);
+        let text = error.to_string();
+        assert!(text.contains("/opt/nowhere") && text.contains("cargo xtask servers"), "{text}");
+    }
+}

@@ -1,0 +1,185 @@
+//! A private directory that goes with the process, however the process goes.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use stackkit_core::process::{Child, Tool, User};
+use stackkit_core::{Error, ErrorKind, Result};
+
+/// Where a server's data lies in memory, if the machine has it.
+const MEMORY_ROOT: &str = "/dev/shm";
+/// Less free memory than this, and the disk is taken: four times a PostgreSQL template (28 MiB), with room for data.
+const MEMORY_FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
+/// The longest path of a Unix socket: 108 bytes on Linux, 104 on macOS, each with a NUL at its end.
+const SOCKET_PATH_BYTES_MAX: usize = 103;
+/// Room for the longest socket name that a fixture puts into its directory: `/.s.PGSQL.65535`.
+const SOCKET_NAME_BYTES: usize = 16;
+
+/// What the watchdog runs: it waits for the end of its standard input, which comes when the last holder of the pipe
+/// is gone, and then ends the server and removes the directory.
+///
+/// Arguments: the directory, the signal that ends the server, a file in the directory that the server removes when
+/// it is done with ending. Moving the directory away first is what makes it safe: a server that is being started at
+/// this moment can't write its process id any more, and then is not started (see `LAUNCHER`).
+const WATCHDOG: &str = r#"
+trap '' HUP INT TERM
+while read -r line; do :; done
+gone=$1.gone
+mv "$1" "$gone" 2>/dev/null || exit 0
+while [ -e "$gone/pid" ] && [ ! -s "$gone/pid" ]; do :; done
+if read -r pid <"$gone/pid"; then
+    kill -s "$2" "$pid"
+    looks=0
+    while [ -e "$gone/$3" ] && [ $looks -lt 250 ]; do sleep 0.02; looks=$((looks + 1)); done
+    kill -s KILL -- "-$pid"
+fi 2>/dev/null
+looks=0
+until rm -rf "$gone" 2>/dev/null || [ $looks -ge 250 ]; do sleep 0.02; looks=$((looks + 1)); done
+"#;
+
+/// How a server is ended when its data is thrown away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QuickEnd {
+    /// The signal for `kill -s`.
+    pub(crate) signal: &'static str,
+    /// A file, relative to the directory, that is there until the server has ended its own children.
+    pub(crate) marker: &'static str,
+}
+
+/// A directory of mode 0700 with a short path, in memory where there is room.
+///
+/// It is removed when the value is dropped, and by a watchdog when the process ends without dropping it. A server
+/// whose process id stands in its file `pid` is ended first.
+#[derive(Debug)]
+pub(crate) struct PrivateDir {
+    path: PathBuf,
+    owner: Option<User>,
+    _watchdog: Child,
+    /// Only this process holds the writing end of the watchdog's standard input; `exec` closes it.
+    _lifeline: OwnedFd,
+}
+
+impl PrivateDir {
+    /// Makes a directory that belongs to `owner`, or to the user of this process.
+    ///
+    /// # Errors
+    /// `Io`, `PermissionDenied`; `ToolMissing` without `/bin/sh`.
+    pub(crate) fn create(owner: Option<User>, end: QuickEnd) -> Result<Self> {
+        let path = root(owner.is_some())?.join(format!("sk-{:012x}", fastrand::u64(..) >> 16));
+        // The watchdog first: there is no moment at which the directory exists and nobody would remove it.
+        let silent = OpenOptions::new().write(true).open("/dev/null").map_err(|e| Error::io("open /dev/null", e))?;
+        let watchdog = Tool::new("/bin/sh").args(["-c", WATCHDOG, "stackkit-watchdog"]).arg(&path);
+        let watchdog = watchdog.args([end.signal, end.marker]).stdin_piped().stderr_to(silent);
+        let mut watchdog = watchdog.spawn()?;
+        let lifeline = watchdog.take_stdin().ok_or_else(|| Error::unexpected("the watchdog has no standard input"))?;
+        let lifeline = lifeline.into_owned_fd().map_err(|error| Error::io("hold the watchdog's pipe", error))?;
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| Error::io("make a fixture's directory", error).with_context("path", path.display()))?;
+        let dir = Self { path, owner, _watchdog: watchdog, _lifeline: lifeline };
+        dir.give_to_owner(&dir.path)?;
+        Ok(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn owner(&self) -> Option<User> {
+        self.owner
+    }
+
+    /// Writes a file of mode 0600 that belongs to the owner.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        use std::io::Write;
+        let path = self.path.join(name);
+        let mut file = self.open(&path)?;
+        file.set_len(0).and_then(|()| file.write_all(content)).map_err(|error| Error::io("write a file", error))?;
+        self.give_to_owner(&path)?;
+        Ok(path)
+    }
+
+    /// Opens a file of mode 0600 to append to.
+    pub(crate) fn open(&self, path: &Path) -> Result<File> {
+        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        opened.map_err(|error| Error::io("open a file", error).with_context("path", path.display()))
+    }
+
+    /// Copies a tree of plain files and directories to `name` in this directory, for the owner.
+    pub(crate) fn copy_in(&self, from: &Path, name: &str) -> Result<()> {
+        copy_tree(from, &self.path.join(name), self.owner)
+    }
+
+    fn give_to_owner(&self, path: &Path) -> Result<()> {
+        give(path, self.owner)
+            .map_err(|error| Error::io("change the owner", error).with_context("path", path.display()))
+    }
+}
+
+impl Drop for PrivateDir {
+    fn drop(&mut self) {
+        // What can't be removed here, the watchdog can't remove either: there is nobody left to tell.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Copies a tree of plain files and directories; `owner` gets it, or the user of this process.
+pub(crate) fn copy_tree(from: &Path, to: &Path, owner: Option<User>) -> Result<()> {
+    let mut pairs = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = pairs.pop() {
+        let copied = copy_entry(&from, &to, &mut pairs).and_then(|()| give(&to, owner));
+        copied.map_err(|error| Error::io("copy a data directory", error).with_context("path", to.display()))?;
+    }
+    Ok(())
+}
+
+fn copy_entry(from: &Path, to: &Path, pairs: &mut Vec<(PathBuf, PathBuf)>) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return fs::copy(from, to).map(drop);
+    }
+    DirBuilder::new().mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        pairs.push((entry.path(), to.join(entry.file_name())));
+    }
+    Ok(())
+}
+
+fn give(path: &Path, owner: Option<User>) -> std::io::Result<()> {
+    match owner {
+        Some(user) => std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+/// The directory to make private ones in: memory, else the temporary directory, else `/tmp`.
+fn root(for_another_user: bool) -> Result<PathBuf> {
+    let memory = Some(PathBuf::from(MEMORY_ROOT)).filter(|path| free_bytes(path) >= MEMORY_FREE_BYTES_MIN);
+    let candidates = memory.into_iter().chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
+    let fits = |path: &PathBuf| {
+        let path_bytes = path.as_os_str().len() + "/sk-000000000000".len() + SOCKET_NAME_BYTES;
+        path_bytes <= SOCKET_PATH_BYTES_MAX && (!for_another_user || is_traversable(path)) && is_writable(path)
+    };
+    candidates.into_iter().find(fits).ok_or_else(|| {
+        Error::new(ErrorKind::Io, "no temporary directory is writable, short and open to the server's user")
+    })
+}
+
+fn free_bytes(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// Whether any user may pass through `path` and all that is above it.
+fn is_traversable(path: &Path) -> bool {
+    path.ancestors().all(|step| fs::metadata(step).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0))
+}
+
+/// Whether `path` belongs to `user`.
+pub(crate) fn belongs_to(path: &Path, uid: u32) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == uid)
+}

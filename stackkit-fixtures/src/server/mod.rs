@@ -1,0 +1,11 @@
+//! What the servers have in common: a private directory, a process, a watchdog, and where binaries are found.
+
+mod binaries;
+mod dir;
+mod port;
+mod process;
+
+pub(crate) use binaries::find_server;
+pub(crate) use dir::{PrivateDir, QuickEnd, belongs_to, copy_tree};
+pub(crate) use port::{PORT_TRIES, free_port, port_was_taken};
+pub(crate) use process::{Launch, ServerProcess, Signal};

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args) -> Result {
     headline("servers and peers");
     servers::run(&servers::Args::for_benches())?;
     headline("benches");
-    let mut bench = Run::cargo().args(["bench", "--bench", "stores", "--features", "full", "--"]);
+    let mut bench = Run::cargo().args(["bench", "--bench", "stores", "--"]);
     bench = bench.args(&args.names).arg("--runs").arg(args.runs.to_string());
     if let Some(file) = &args.json {
         // The bench runs in the workspace's root, whatever folder the person is in.

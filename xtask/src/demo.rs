@@ -19,5 +19,5 @@ pub(crate) fn run(args: &Args) -> Result {
     headline("servers");
     servers::run(&servers::Args::default())?;
     headline("demo");
-    Run::cargo().args(["run", "--example", "demo", "--features", "full", "--"]).args(&args.demo).run()
+    Run::cargo().args(["run", "--example", "demo", "--"]).args(&args.demo).run()
 }

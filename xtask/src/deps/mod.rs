@@ -11,6 +11,7 @@ use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 use crate::output::{Result, line};
 use crate::shell::{self, Run};
 use check::{Faults, Package};
+pub(crate) use rules::FACADE;
 use rules::{MEMBERS, Member};
 
 /// Counts are compared with limits, so they are taken for one platform wherever they are taken.
@@ -24,10 +25,7 @@ pub(crate) struct Args {}
 /// # Errors
 /// With every fault found, not only the first.
 pub(crate) fn run(_: &Args) -> Result {
-    let metadata = MetadataCommand::new()
-        .manifest_path(shell::root().join("Cargo.toml"))
-        .features(CargoOpt::AllFeatures)
-        .exec()?;
+    let metadata = metadata()?;
     let packages = packages(&metadata);
     let mut faults = Faults::default();
     check::licences(&packages, &mut faults);
@@ -47,6 +45,23 @@ pub(crate) fn run(_: &Args) -> Result {
 /// The members of the workspace by name.
 pub(crate) fn members() -> impl Iterator<Item = &'static str> {
     MEMBERS.iter().map(|member| member.name)
+}
+
+/// The features of the facade, without those that stand for others.
+///
+/// # Errors
+/// If cargo can't read the workspace.
+pub(crate) fn facade_features() -> Result<Vec<String>> {
+    let metadata = metadata()?;
+    let facade = metadata.workspace_packages().into_iter().find(|package| package.name == FACADE);
+    let features = facade.map(|package| package.features.clone()).unwrap_or_default();
+    let single = features.into_iter().filter(|(name, _)| !["default", "full"].contains(&name.as_str()));
+    Ok(single.map(|(name, _)| name).collect())
+}
+
+fn metadata() -> Result<Metadata> {
+    let manifest = shell::root().join("Cargo.toml");
+    Ok(MetadataCommand::new().manifest_path(manifest).features(CargoOpt::AllFeatures).exec()?)
 }
 
 /// Every package of the tree: all members, all features, all platforms, tests included.

@@ -25,6 +25,8 @@ pub(super) const BANNED_RUSTLS_FEATURES: [&str; 4] = ["aws-lc-rs", "aws_lc_rs", 
 /// The only `major.minor` of rustls in the tree.
 pub(super) const RUSTLS: (u64, u64) = (0, 23);
 
+/// The package that re-exports the others behind features.
+pub(crate) const FACADE: &str = "stackkit";
 const CORE: &str = "stackkit-core";
 const DRIVERS: [&str; 3] = ["tokio-postgres", "redis", "tokio-postgres-rustls"];
 
@@ -81,7 +83,7 @@ pub(super) const MEMBERS: &[Member] = &[
         packages_max: 150,
     },
     Member {
-        name: "stackkit",
+        name: FACADE,
         uses: &[CORE, "stackkit-postgres", "stackkit-redis", "stackkit-volume", "stackkit-backup", "stackkit-http"],
         never: &[],
         features: "full",

@@ -1,1 +1,23 @@
 //! PostgreSQL for stackkit: probe, dump, restore, census.
+mod archive;
+mod census;
+mod client;
+mod config;
+mod dump;
+mod error;
+mod inspect;
+mod metrics;
+mod plan;
+mod probe;
+mod provider;
+mod restore;
+mod service;
+mod source;
+mod sql;
+mod swap;
+mod target;
+mod tls;
+mod toc;
+mod tools;
+pub use config::*;
+pub use service::Postgres;

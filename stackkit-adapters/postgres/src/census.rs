@@ -1,0 +1,158 @@
+//! Counts what a database holds.
+
+use stackkit_core::{Census, Result};
+
+use crate::client::{Session, number, text};
+use crate::sql::identifier;
+
+/// How many tables are counted in one round trip: enough that small tables do not cost one each, few enough that the
+/// statement stays small.
+const TABLES_PER_QUERY: usize = 64;
+
+/// Relations whose rows a dump carries, and partitioned tables: what `pg_dump` locks. Members of extensions are made by
+/// `CREATE EXTENSION`; materialized views are computed anew by a restore, so their rows may differ.
+const RELATIONS: &str = "\
+    SELECT n.nspname, c.relname, c.relkind, c.relpersistence \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
+        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+            AND d.objid = c.oid AND d.deptype = 'e') \
+    ORDER BY 1, 2";
+
+/// How many objects there are of each kind that a dump carries. Left out is what servers make by themselves, and what
+/// differs between versions: the schema `public`, `plpgsql`, constructors of range types, clones on partitions.
+const OBJECTS: &str = "\
+    WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+    member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), \
+    relation AS (SELECT c.* FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence <> 't' \
+        AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)) \
+    SELECT kind, count(*) FROM ( \
+        SELECT CASE relkind WHEN 'v' THEN 'views' WHEN 'm' THEN 'materialized_views' WHEN 'S' THEN 'sequences' \
+            WHEN 'f' THEN 'foreign_tables' WHEN 'c' THEN 'composite_types' ELSE 'tables' END AS kind \
+            FROM relation WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') \
+        UNION ALL SELECT 'indexes' FROM pg_index i JOIN relation r ON r.oid = i.indrelid \
+            WHERE i.indisready AND (i.indisvalid OR r.relkind = 'p') \
+        UNION ALL SELECT 'constraints' FROM pg_constraint k JOIN relation r ON r.oid = k.conrelid \
+            WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 \
+        UNION ALL SELECT 'triggers' FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid \
+            WHERE NOT t.tgisinternal AND NOT r.relispartition \
+        UNION ALL SELECT 'functions' FROM pg_proc p JOIN own ON own.oid = p.pronamespace \
+            WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid \
+                AND d.deptype IN ('e', 'i')) \
+        UNION ALL SELECT CASE typtype WHEN 'e' THEN 'enum_types' ELSE 'domains' END FROM pg_type t \
+            JOIN own ON own.oid = t.typnamespace WHERE typtype IN ('e', 'd') \
+            AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_type'::regclass AND m.objid = t.oid) \
+        UNION ALL SELECT 'schemas' FROM pg_namespace n JOIN own ON own.oid = n.oid WHERE n.nspname <> 'public' \
+            AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_namespace'::regclass AND m.objid = n.oid) \
+        UNION ALL SELECT 'extensions' FROM pg_extension WHERE extname <> 'plpgsql' \
+        UNION ALL SELECT 'large_objects' FROM pg_largeobject_metadata \
+    ) o GROUP BY 1";
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Relation {
+    schema: String,
+    name: String,
+    is_partitioned: bool,
+    is_unlogged: bool,
+}
+
+impl Relation {
+    /// The name as SQL wants it.
+    pub(crate) fn sql(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
+    }
+
+    /// The name in a census: parts are quoted only where a dot or quote in them could be misread.
+    fn path(&self) -> String {
+        let part = |name: &str| if name.contains(['.', '"']) { identifier(name) } else { name.to_owned() };
+        format!("tables.{}.{}", part(&self.schema), part(&self.name))
+    }
+}
+
+/// The tables of the session's database, as its transaction sees them.
+pub(crate) async fn relations(session: &Session) -> Result<Vec<Relation>> {
+    let read = |row: &tokio_postgres::SimpleQueryRow| {
+        Ok(Relation {
+            schema: text(row, 0)?.to_owned(),
+            name: text(row, 1)?.to_owned(),
+            is_partitioned: text(row, 2)? == "p",
+            is_unlogged: text(row, 3)? == "u",
+        })
+    };
+    session.rows(RELATIONS).await?.iter().map(read).collect()
+}
+
+/// What is counted beside rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Depth {
+    /// A hash of each table's content, too.
+    pub(crate) digests: bool,
+    /// The server is a standby, where unlogged tables can't be read and a dump carries no rows of them.
+    pub(crate) standby: bool,
+}
+
+/// Counts `relations` and the objects of the database, as the session's transaction sees them.
+pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth) -> Result<Census> {
+    let mut census = Census::new();
+    let holds_rows = |relation: &&Relation| !relation.is_partitioned && !(depth.standby && relation.is_unlogged);
+    let relations: Vec<&Relation> = relations.iter().filter(holds_rows).collect();
+    for batch in relations.chunks(TABLES_PER_QUERY) {
+        let sql: Vec<String> = batch.iter().map(|relation| count_sql(relation, depth.digests)).collect();
+        let rows = session.rows(&sql.join(";")).await?;
+        for (relation, row) in batch.iter().zip(&rows) {
+            census = census.with_count(format!("{}.rows", relation.path()), number(row, 0)?);
+            if let Some(digest) = row.get(1) {
+                census = census.with_digest(format!("{}.content", relation.path()), digest);
+            }
+        }
+    }
+    for row in session.rows(OBJECTS).await? {
+        census = census.with_count(format!("objects.{}", text(&row, 0)?), number(&row, 1)?);
+    }
+    Ok(census)
+}
+
+/// Counts a table itself, without its children. The digest is the SHA-256 of the sum of all rows' 64-bit hashes:
+/// it does not depend on their order. `(t.*)` is the row even where a column is called `t`.
+fn count_sql(relation: &Relation, digest: bool) -> String {
+    let digest = match digest {
+        true => {
+            "encode(sha256(convert_to(coalesce(sum(hashtextextended((t.*)::text, 0)::numeric), 0)::text, 'UTF8')), 'hex')"
+        }
+        false => "NULL",
+    };
+    format!("SELECT count(*), {digest} FROM ONLY {} AS t", relation.sql())
+}
+
+/// Counts a whole database in one snapshot, over a connection of its own.
+pub(crate) async fn of_database(session: &Session, digests: bool) -> Result<Census> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_is_in_recovery()";
+    let standby = text(&session.row(begin).await?, 0)? == "t";
+    let relations = relations(session).await?;
+    let census = take(session, &relations, Depth { digests, standby }).await?;
+    session.execute("COMMIT").await?;
+    Ok(census)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(schema: &str, name: &str) -> Relation {
+        Relation { schema: schema.into(), name: name.into(), is_partitioned: false, is_unlogged: false }
+    }
+
+    #[test]
+    fn census_names_are_plain_unless_they_could_be_misread() {
+        assert_eq!(relation("public", "Größe x").path(), "tables.public.Größe x");
+        assert_eq!(relation("a.b", "c").path(), "tables.\"a.b\".c");
+        assert_ne!(relation("a.b", "c").path(), relation("a", "b.c").path());
+    }
+
+    #[test]
+    fn names_are_quoted_in_sql() {
+        assert!(count_sql(&relation("s", "a\"; DROP TABLE x"), false).contains("ONLY \"s\".\"a\"\"; DROP TABLE x\""));
+    }
+}

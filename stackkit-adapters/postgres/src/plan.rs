@@ -1,0 +1,165 @@
+//! What a restore would do.
+
+use stackkit_core::backup::{
+    ArtifactName, ArtifactSource, OldData, PlannedAction, RestoreAction, RestoreOptions, RestorePlan,
+};
+use stackkit_core::{Clock, Error, ErrorKind, Result, Service};
+
+use crate::client::{Session, text};
+use crate::dump::{ARTIFACT, Server};
+use crate::inspect;
+use crate::service::Postgres;
+use crate::sql::{literal, suffixed};
+use crate::target::{self, Target};
+use crate::toc::Contents;
+use crate::tools::{self, VendorTool, Version};
+
+/// The plan's entry for the name of the database that is filled before the swap.
+pub(crate) const STAGING: &str = "staging_database";
+
+/// The plan's entry for the name under which the replaced database is kept.
+pub(crate) const KEPT_AS: &str = "old_database_kept_as";
+
+/// In the names of databases that are being filled.
+const STAGING_MARK: &str = "__sk_";
+
+/// In the names of databases that were replaced.
+const OLD_MARK: &str = "__old_";
+
+/// From this version on `pg_restore` sets `transaction_timeout`, which older servers refuse.
+const TRANSACTION_TIMEOUT_SINCE: Version = Version(170_000);
+
+impl Postgres {
+    pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
+        let name = ArtifactName::new(ARTIFACT)?;
+        let artifact = source.info(&name)?;
+        inspect::check_format(artifact)?;
+        let contents = inspect::contents(source.open(&name).await?).await?;
+        let admin = target::open_admin(self.config()).await?;
+        let server = Server::of(&admin).await?;
+        let fingerprint = target::fingerprint(self.config()).await?;
+        let target = target::find(&admin, &self.config().database).await?;
+
+        let mut plan = RestorePlan::new(self.id().clone(), self.kind(), fingerprint);
+        plan.artifacts.push(name);
+        plan.old_data = options.old_data;
+        self.add_actions(&mut plan, target.as_ref());
+        let needs = Needs { admin: &admin, contents: &contents, database: &self.config().database };
+        plan.missing = needs.missing(target.as_ref()).await?;
+        match restorer(self, &contents, &server).await {
+            Ok(_tool) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::ToolMissing | ErrorKind::Incompatible) => {
+                plan.missing.push(error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+        plan.warnings = needs.warnings(&server, target.is_some()).await?;
+        Ok(plan)
+    }
+
+    fn add_actions(&self, plan: &mut RestorePlan, target: Option<&Target>) {
+        let database = &self.config().database;
+        let stamp = Clock::system().now().strftime("%Y%m%d_%H%M%S_%3f").to_string();
+        let staging = suffixed(database, &format!("{STAGING_MARK}{stamp}"));
+        let kept_as = suffixed(database, &format!("{OLD_MARK}{stamp}"));
+        if let Some(target) = target {
+            let action = |action, object| PlannedAction::new(action, object);
+            plan.actions.push(action(RestoreAction::Create, format!("database {staging}")));
+            plan.actions.push(
+                action(RestoreAction::Rename, format!("database {database} to {kept_as}"))
+                    .with_size_bytes(target.size_bytes),
+            );
+            plan.actions.push(action(RestoreAction::Rename, format!("database {staging} to {database}")));
+            if plan.old_data == OldData::Remove {
+                let remove = action(RestoreAction::Drop, format!("database {kept_as}"));
+                plan.actions.push(remove.with_size_bytes(target.size_bytes));
+            }
+        } else {
+            plan.actions.push(PlannedAction::new(RestoreAction::Create, format!("database {database}")));
+        }
+        plan.details.insert(STAGING.to_owned(), staging);
+        plan.details.insert(KEPT_AS.to_owned(), kept_as);
+    }
+}
+
+/// The `pg_restore` that reads the archive and that the server understands.
+pub(crate) async fn restorer(service: &Postgres, contents: &Contents, server: &Server) -> Result<VendorTool> {
+    let need = inspect::reader_of(&contents.header);
+    let tool = tools::find("pg_restore", service.config(), need).await?;
+    if tool.version >= TRANSACTION_TIMEOUT_SINCE && server.version < TRANSACTION_TIMEOUT_SINCE {
+        let message = "pg_restore from version 17 on sends settings that servers before 17 refuse; \
+            install the client package of the server's version";
+        return Err(Error::new(ErrorKind::Incompatible, message)
+            .with_context("pg_restore", tool.version)
+            .with_context("server", &server.version_text));
+    }
+    Ok(tool)
+}
+
+/// What a plan asks the server about.
+struct Needs<'a> {
+    admin: &'a Session,
+    contents: &'a Contents,
+    database: &'a str,
+}
+
+impl Needs<'_> {
+    async fn missing(&self, target: Option<&Target>) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        let may = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
+        if text(&self.admin.row(may).await?, 0)? != "t" {
+            missing.push("the right to create databases (ALTER ROLE … CREATEDB)".to_owned());
+        }
+        if target.is_some_and(|target| !target.is_owned) {
+            missing.push(format!("ownership of the database {}", self.database));
+        }
+        for extension in self.absent(&self.contents.extensions, "pg_available_extensions", "name").await? {
+            missing.push(format!("the extension {extension} on the server"));
+        }
+        for role in self.absent(&self.contents.owners, "pg_roles", "rolname").await? {
+            missing.push(format!("the role {role}, which owns objects of the dump"));
+        }
+        let prepared = format!("SELECT gid FROM pg_prepared_xacts WHERE database = {}", literal(self.database));
+        for row in self.admin.rows(&prepared).await? {
+            missing.push(format!("the end of the prepared transaction {}", text(&row, 0)?));
+        }
+        Ok(missing)
+    }
+
+    /// Those of `names` that are not in `column` of `view`.
+    async fn absent(&self, names: &[String], view: &str, column: &str) -> Result<Vec<String>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values: Vec<String> = names.iter().map(|name| format!("({})", literal(name))).collect();
+        let values = values.join(", ");
+        let sql = format!("SELECT n FROM (VALUES {values}) v(n) WHERE n NOT IN (SELECT {column}::text FROM {view})");
+        self.admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
+    }
+
+    async fn warnings(&self, server: &Server, exists: bool) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        let header = &self.contents.header;
+        if let Some(dumped) = header.server.filter(|dumped| dumped.series() > server.version.series()) {
+            warnings.push(format!("the dump is of server {dumped}, newer than this one: {}", server.version_text));
+        }
+        if !exists && self.contents.has_database_properties {
+            let what = "settings, grants and comment of the database itself are in the archive, but are not restored";
+            warnings.push(what.to_owned());
+        }
+        if exists {
+            warnings.push(format!("sessions of the database {} are ended at the swap", self.database));
+        }
+        let name = literal(self.database);
+        let slots = format!("SELECT slot_name FROM pg_replication_slots WHERE database = {name}");
+        for row in self.admin.rows(&slots).await? {
+            warnings.push(format!("the replication slot {} stays with the old database", text(&row, 0)?));
+        }
+        let staging = format!("{}{STAGING_MARK}", self.database);
+        let left = format!("SELECT datname FROM pg_database WHERE starts_with(datname, {})", literal(&staging));
+        for row in self.admin.rows(&left).await? {
+            warnings.push(format!("the database {} is left over from a restore that was cut short", text(&row, 0)?));
+        }
+        Ok(warnings)
+    }
+}

@@ -1,0 +1,50 @@
+//! What the backup engine calls.
+
+use async_trait::async_trait;
+use stackkit_core::backup::{
+    ArtifactInfo, ArtifactReader, ArtifactSource, DumpContext, Inspection, RestoreContext, RestoreOptions, RestorePlan,
+    RestoreReport,
+};
+use stackkit_core::{BackupProvider, Census, Dump, Result};
+
+use crate::census;
+use crate::client::Session;
+use crate::inspect;
+use crate::service::Postgres;
+
+/// Dumps with `pg_dump` on a snapshot that this process holds; restores with `pg_restore` into a database beside the
+/// target, which then takes the target's place.
+///
+/// A restore whose future is dropped leaves the target as it was, unless it was within the swap, and a half-filled
+/// database called `…__sk_<time>`, which the next plan names.
+#[async_trait]
+impl BackupProvider for Postgres {
+    async fn begin(&self, cx: &DumpContext) -> Result<Box<dyn Dump>> {
+        Ok(Box::new(self.pin(cx).await.map_err(self.named("begin"))?))
+    }
+
+    async fn inspect(&self, artifact: &ArtifactInfo, data: ArtifactReader) -> Result<Inspection> {
+        inspect::inspect(self.config(), artifact, data).await.map_err(self.named("inspect"))
+    }
+
+    async fn plan_restore(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
+        self.plan(source, options).await.map_err(self.named("plan_restore"))
+    }
+
+    async fn restore(
+        &self,
+        plan: RestorePlan,
+        source: &dyn ArtifactSource,
+        cx: &RestoreContext,
+    ) -> Result<RestoreReport> {
+        self.apply(plan, source, cx).await.map_err(self.named("restore"))
+    }
+
+    async fn census(&self) -> Result<Census> {
+        let count = async {
+            let session = Session::open_long(self.config(), &self.config().database).await?;
+            census::of_database(&session, self.config().content_digests).await
+        };
+        count.await.map_err(self.named("census"))
+    }
+}

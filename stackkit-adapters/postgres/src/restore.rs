@@ -1,0 +1,168 @@
+//! Carries a plan out: fill a database beside the target, compare, swap.
+
+use bytes::Bytes;
+use stackkit_core::backup::{
+    ArtifactName, ArtifactSource, OldData, RestoreContext, RestorePlan, RestoreReport, TargetState,
+};
+use stackkit_core::{Census, Error, ErrorKind, Result, Service};
+
+use crate::census;
+use crate::client::Session;
+use crate::dump::{ARTIFACT, Server};
+use crate::inspect;
+use crate::plan::{KEPT_AS, STAGING, restorer};
+use crate::service::Postgres;
+use crate::sql::{conninfo, identifier};
+use crate::swap::Swap;
+use crate::target;
+use crate::toc::Contents;
+
+/// How many differences of a census an error names; the rest is only counted.
+const DIFFERENCES_SHOWN: usize = 5;
+
+/// Options of a database where the archive tells none.
+const OPTIONS_DEFAULT: &str = " WITH TEMPLATE = template0";
+
+/// One restore under way.
+struct Job<'a> {
+    service: &'a Postgres,
+    source: &'a dyn ArtifactSource,
+    expected: Option<&'a Census>,
+    admin: Session,
+    server: Server,
+    contents: Contents,
+    staging: &'a str,
+}
+
+impl Postgres {
+    pub(crate) async fn apply(
+        &self,
+        plan: RestorePlan,
+        source: &dyn ArtifactSource,
+        cx: &RestoreContext,
+    ) -> Result<RestoreReport> {
+        let old = |error: Error| error.with_target(TargetState::Old);
+        let detail = |name: &str| {
+            plan.details.get(name).map(String::as_str).ok_or_else(|| old(stale("the plan is not complete")))
+        };
+        let (staging, kept_as) = (detail(STAGING)?, detail(KEPT_AS)?);
+        self.check(&plan).await.map_err(old)?;
+        let job = self.job(source, cx, staging).await.map_err(old)?;
+        let exists = !target::is_absent(&plan.fingerprint);
+
+        let filled = job.fill().await;
+        let census = job.or_drop(filled).await?;
+        let swap = Swap { admin: &job.admin, database: &self.config().database, staging, kept_as };
+        if !exists {
+            let renamed = swap.rename_staging().await;
+            job.or_drop(renamed).await?;
+            return Ok(RestoreReport::new(self.id().clone(), census));
+        }
+        let prepared = swap.copy_properties().await;
+        job.or_drop(prepared).await?;
+        let swapped = swap.run().await;
+        match swapped {
+            Err(error) if error.target() == Some(TargetState::Partial) => Err(error),
+            swapped => {
+                let warnings = job.or_drop(swapped).await?;
+                let report = RestoreReport::new(self.id().clone(), census).with_warnings(warnings);
+                Ok(swap.settle_old(plan.old_data == OldData::Remove, report).await)
+            }
+        }
+    }
+
+    /// Refuses a plan that lacks something, is another service's, or is stale.
+    async fn check(&self, plan: &RestorePlan) -> Result<()> {
+        if plan.kind != self.kind() || plan.service != *self.id() {
+            return Err(stale("the plan is of another service"));
+        }
+        if let Some(missing) = plan.missing.first() {
+            return Err(stale("the plan lacks something").with_context("missing", missing));
+        }
+        if target::fingerprint(self.config()).await? != plan.fingerprint {
+            return Err(stale("the target changed since the plan was made; make a fresh plan"));
+        }
+        Ok(())
+    }
+
+    async fn job<'a>(
+        &'a self,
+        source: &'a dyn ArtifactSource,
+        cx: &'a RestoreContext,
+        staging: &'a str,
+    ) -> Result<Job<'a>> {
+        let name = ArtifactName::new(ARTIFACT)?;
+        inspect::check_format(source.info(&name)?)?;
+        let contents = inspect::contents(source.open(&name).await?).await?;
+        let admin = target::open_admin(self.config()).await?;
+        let server = Server::of(&admin).await?;
+        Ok(Job { service: self, source, expected: cx.expected.as_ref(), admin, server, contents, staging })
+    }
+}
+
+fn stale(message: &str) -> Error {
+    Error::new(ErrorKind::Incompatible, message)
+}
+
+impl Job<'_> {
+    /// Creates the staging database, fills it and compares it with the dump's census.
+    async fn fill(&self) -> Result<Census> {
+        let config = self.service.config();
+        let target = target::find(&self.admin, &config.database).await?;
+        let of_archive = self.contents.database_options().unwrap_or(OPTIONS_DEFAULT);
+        let options = target.as_ref().map_or(of_archive, |target| target.options.as_str());
+        self.admin.execute(&format!("CREATE DATABASE {}{options}", identifier(self.staging))).await?;
+        self.load().await?;
+        let session = Session::open_long(config, self.staging).await?;
+        // Without statistics the first queries after the swap would be planned blindly.
+        session.execute("ANALYZE").await?;
+        self.compare(&session).await
+    }
+
+    async fn load(&self) -> Result<()> {
+        let tool = restorer(self.service, &self.contents, &self.server).await?;
+        let child = tool
+            .command(self.service.config(), self.staging)?
+            .args(["--format=custom", "--exit-on-error", "--no-password"])
+            .arg(format!("--dbname=dbname={}", conninfo(self.staging)))
+            // Nothing is promised before the swap, whose commit comes later in the log and flushes all before it.
+            .env("PGOPTIONS", "-c synchronous_commit=off")
+            .stdin_piped()
+            .spawn()?;
+        let data = self.source.open(&ArtifactName::new(ARTIFACT)?).await?;
+        let stderr = inspect::feed(child, Bytes::new(), data, |_chunk| Ok(())).await?;
+        if !stderr.is_empty() {
+            tracing::warn!(service = %self.service.id(), "pg_restore had something to say: {}", stderr.trim());
+        }
+        Ok(())
+    }
+
+    /// Hashes of content are compared within one release series only: other versions may print values differently.
+    async fn compare(&self, session: &Session) -> Result<Census> {
+        let same_series =
+            self.contents.header.server.is_some_and(|dumped| dumped.series() == self.server.version.series());
+        let digests = same_series && self.expected.is_some_and(|expected| !expected.digests.is_empty());
+        let found = census::of_database(session, digests).await?;
+        let differences = self.expected.map(|expected| expected.diff(&found)).unwrap_or_default();
+        if differences.is_empty() {
+            return Ok(found);
+        }
+        let shown: Vec<String> = differences.iter().take(DIFFERENCES_SHOWN).map(ToString::to_string).collect();
+        Err(Error::integrity("the restored data is not what was dumped")
+            .with_context("differences", differences.len())
+            .with_context("first", shown.join("; ")))
+    }
+
+    /// Removes the staging database if `outcome` is an error, which then says that the old data is untouched.
+    async fn or_drop<T>(&self, outcome: Result<T>) -> Result<T> {
+        let Err(error) = outcome else { return outcome };
+        let error = error.with_target(TargetState::Old);
+        match target::drop_database(&self.admin, self.staging).await {
+            Ok(()) => Err(error),
+            Err(left) => {
+                tracing::warn!(database = self.staging, error = %left.chain(), "a database is left over");
+                Err(error.with_context("left_over_database", self.staging))
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The database that a restore replaces: what it is, and whether it changed.
+
+use stackkit_core::{Error, ErrorKind, Result};
+
+use crate::census;
+use crate::client::{Session, number, text};
+use crate::config::PostgresConfig;
+use crate::sql::{identifier, literal};
+
+/// Databases to be connected to while another one is created, renamed or dropped.
+const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
+
+/// The fingerprint of a database that does not exist.
+const ABSENT: &str = "absent";
+
+/// How many tables are looked at in one round trip.
+const TABLES_PER_QUERY: usize = 64;
+
+/// Catalogs whose rows change when an object is created, altered or dropped. Statistics and page counts are updated in
+/// place or elsewhere, so `ANALYZE` and autovacuum change nothing here.
+const CATALOGS: [&str; 9] = [
+    "pg_class",
+    "pg_attribute",
+    "pg_attrdef",
+    "pg_constraint",
+    "pg_index",
+    "pg_proc",
+    "pg_type",
+    "pg_trigger",
+    "pg_largeobject_metadata",
+];
+
+/// A connection for commands about databases, to one that is not the target.
+pub(crate) async fn open_admin(config: &PostgresConfig) -> Result<Session> {
+    let mut last = Error::new(ErrorKind::NotFound, "there is no maintenance database to connect to");
+    for database in MAINTENANCE_DATABASES.iter().filter(|name| **name != config.database) {
+        match Session::open_long(config, database).await {
+            Ok(session) => return Ok(session),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// A database that exists.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) size_bytes: u64,
+    /// Whether the role may rename it.
+    pub(crate) is_owned: bool,
+    /// What follows the name in a statement that creates one like it.
+    pub(crate) options: String,
+}
+
+/// The database `name`, if it exists.
+pub(crate) async fn find(admin: &Session, name: &str) -> Result<Option<Target>> {
+    // Through JSON, because the columns of the locale differ between versions.
+    let sql = format!(
+        "SELECT pg_database_size(d.oid), pg_has_role(d.datdba, 'USAGE'), \
+         format(' WITH TEMPLATE = template0 OWNER = %I ENCODING = %L TABLESPACE = %I', \
+             pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), \
+             (SELECT spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace)) \
+         || format(' LC_COLLATE = %L LC_CTYPE = %L', d.datcollate, d.datctype) \
+         || CASE j ->> 'datlocprovider' WHEN 'c' THEN ' LOCALE_PROVIDER = libc' \
+             WHEN 'i' THEN format(' LOCALE_PROVIDER = icu ICU_LOCALE = %L', coalesce(j ->> 'datlocale', j ->> 'daticulocale')) \
+             WHEN 'b' THEN format(' LOCALE_PROVIDER = builtin BUILTIN_LOCALE = %L', j ->> 'datlocale') ELSE '' END \
+         || coalesce(format(' ICU_RULES = %L', nullif(j ->> 'daticurules', '')), '') \
+         FROM pg_database d, to_jsonb(d) j WHERE d.datname = {}",
+        literal(name)
+    );
+    let rows = admin.rows(&sql).await?;
+    let read = |row| {
+        let options = text(row, 2)?.to_owned();
+        Ok(Target { size_bytes: number(row, 0)?, is_owned: text(row, 1)? == "t", options })
+    };
+    rows.first().map(read).transpose()
+}
+
+/// What the target is at this moment. Two fingerprints are equal only if no row was inserted, updated or deleted and no
+/// object changed in between.
+///
+/// It reads every row's `xmin`, the transaction that wrote it, which no vacuum changes: about the cost of counting. The
+/// cumulative statistics would be cheaper, but lag by seconds. Values of sequences are not part of it, nor the bytes of
+/// large objects where the role may not read `pg_largeobject`.
+pub(crate) async fn fingerprint(config: &PostgresConfig) -> Result<String> {
+    let session = match Session::open_long(config, &config.database).await {
+        Ok(session) => session,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(ABSENT.to_owned()),
+        Err(error) => return Err(error),
+    };
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+        SELECT oid, has_table_privilege('pg_largeobject', 'SELECT') FROM pg_database WHERE datname = current_database()";
+    let row = session.row(begin).await?;
+    let mut tables: Vec<String> = CATALOGS.iter().map(|name| (*name).to_owned()).collect();
+    if text(&row, 1)? == "t" {
+        tables.push("pg_largeobject".to_owned());
+    }
+    tables.extend(census::relations(&session).await?.iter().map(census::Relation::sql));
+    let mut facts = vec![text(&row, 0)?.to_owned()];
+    for batch in tables.chunks(TABLES_PER_QUERY) {
+        let one = |table: &String| {
+            format!("SELECT count(*) || ' ' || coalesce(sum(xmin::text::bigint), 0) FROM ONLY {table}")
+        };
+        let sql: Vec<String> = batch.iter().map(one).collect();
+        for (table, row) in batch.iter().zip(session.rows(&sql.join(";")).await?) {
+            facts.push(format!("{table} {}", text(&row, 0)?));
+        }
+    }
+    let hash = format!("SELECT encode(sha256(convert_to({}, 'UTF8')), 'hex')", literal(&facts.join("\n")));
+    Ok(text(&session.row(&hash).await?, 0)?.to_owned())
+}
+
+/// Whether a fingerprint is that of a database that does not exist.
+pub(crate) fn is_absent(fingerprint: &str) -> bool {
+    fingerprint == ABSENT
+}
+
+/// Ends every session of a database.
+pub(crate) async fn end_sessions(admin: &Session, name: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()",
+        literal(name)
+    );
+    admin.execute(&sql).await
+}
+
+/// Removes a database, if it exists.
+pub(crate) async fn drop_database(admin: &Session, name: &str) -> Result<()> {
+    end_sessions(admin, name).await?;
+    admin.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await
+}

@@ -1,3 +1,21 @@
-//! The whole-stack tests, with every feature on.
+//! The whole-stack tests, with every feature on: a table of tests, so that one whose server is missing is ignored with
+//! a reason, or fails where `STACKKIT_REQUIRE` names it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod faults;
+mod programs;
+mod secrets;
 mod tls;
+mod tool;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let modules =
+        [("faults", faults::TESTS), ("programs", programs::TESTS), ("secrets", secrets::TESTS), ("tls", tls::TESTS)];
+    let trials: Vec<Trial> =
+        modules.iter().flat_map(|(module, tests)| tests.iter().map(move |test| test.trial(module))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -6,6 +6,15 @@ use std::sync::Arc;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ConfigBuilder, ServerConfig, ServerConnection, WantsVerifier};
 
+use crate::tool::Test;
+
+/// What this file tests.
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("one_rustls_with_ring_is_in_the_tree", one_rustls_with_ring_is_in_the_tree),
+    Test::new("rustls_finds_its_provider_by_itself", rustls_finds_its_provider_by_itself),
+    Test::new("a_client_of_stackkit_shakes_hands", a_client_of_stackkit_shakes_hands),
+];
+
 /// The lock file is the resolution for all features and all platforms, so what it does not name cannot be built in.
 const LOCK: &str = include_str!("../Cargo.lock");
 
@@ -14,7 +23,6 @@ fn locked() -> impl Iterator<Item = &'static str> {
     LOCK.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
 }
 
-#[test]
 fn one_rustls_with_ring_is_in_the_tree() {
     let count = |name: &str| locked().filter(|locked| *locked == name).count();
     assert_eq!((count("rustls"), count("ring")), (1, 1));
@@ -24,12 +32,10 @@ fn one_rustls_with_ring_is_in_the_tree() {
 }
 
 /// Without a default provider rustls takes the one that is compiled in, and panics if there are none or two.
-#[test]
 fn rustls_finds_its_provider_by_itself() {
     let _: ConfigBuilder<ClientConfig, WantsVerifier> = ClientConfig::builder();
 }
 
-#[test]
 fn a_client_of_stackkit_shakes_hands() {
     let authority = rcgen::generate_simple_self_signed(["db.internal".to_owned()]).unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -1,0 +1,227 @@
+//! What goes wrong between a volume and its repository, and what the tool says then.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::tool::{Outcome, Test, command, files, finish, folder_bytes, stackctl};
+
+/// Enough that a backup has ten distinguishable moments; random, so that stored bytes grow with plain ones.
+const VOLUME_BYTES: usize = 48 * 1024 * 1024;
+
+/// What this file tests.
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("kill_nine_at_ten_moments_leaves_no_false_backup", kill_nine_at_ten_moments_leaves_no_false_backup),
+    Test::new("an_interrupted_backup_leaves_nothing", an_interrupted_backup_leaves_nothing),
+    Test::new("one_flipped_byte_is_named_with_its_offset_and_refused", one_flipped_byte_is_named_with_its_offset_and_refused),
+    Test::new("a_cut_tail_is_named_with_its_offset_and_refused", a_cut_tail_is_named_with_its_offset_and_refused),
+    Test::new("a_missing_object_is_named_and_refused", a_missing_object_is_named_and_refused),
+    Test::new("restore_without_a_yes_changes_nothing", restore_without_a_yes_changes_nothing),
+    Test::new("a_round_trip_gives_every_byte_back", a_round_trip_gives_every_byte_back),
+    Test::new("exit_codes_are_as_documented", exit_codes_are_as_documented),
+];
+
+/// A folder of files with its repository beside it, both gone with the value.
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(volume_bytes: usize) -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(site.volume()).unwrap();
+        let mut random = fastrand::Rng::with_seed(7);
+        let per_file = volume_bytes / 8;
+        for number in 0..8 {
+            let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(per_file).collect();
+            fs::write(site.volume().join(format!("file-{number}")), bytes).unwrap();
+        }
+        site
+    }
+
+    fn volume(&self) -> PathBuf {
+        self.folder.path().join("uploads")
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.folder.path().join("repository")
+    }
+
+    fn args(&self, rest: &[&str]) -> Vec<String> {
+        let service = format!("uploads=file://{}", self.volume().display());
+        let repository = format!("file://{}", self.repository().display());
+        let stack = ["--stack", "shop", "--service", &service, "--repository", &repository];
+        stack.iter().chain(rest).map(|arg| (*arg).to_owned()).collect()
+    }
+
+    fn run(&self, rest: &[&str]) -> Outcome {
+        let args = self.args(rest);
+        stackctl(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn backup(&self) -> Outcome {
+        self.run(&["backup", "--unencrypted"])
+    }
+
+    fn listed_count(&self) -> usize {
+        if !self.repository().exists() {
+            return 0;
+        }
+        let list = self.run(&["--json", "list"]).expect(0);
+        list.stdout.lines().filter(|line| line.contains("\"id\"")).count()
+    }
+
+    /// The one stored artifact of the newest backup.
+    fn artifact(&self) -> PathBuf {
+        let all = files(&self.repository());
+        let is_artifact = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "zst");
+        all.into_iter().filter(is_artifact).max().unwrap()
+    }
+
+    fn content(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        content_of(&self.volume())
+    }
+}
+
+fn content_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all: Vec<_> = files(folder).into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
+    all.sort();
+    all
+}
+
+fn kill_nine_at_ten_moments_leaves_no_false_backup() {
+    let site = Site::new(VOLUME_BYTES);
+    let args = site.args(&["backup", "--unencrypted"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut finished_before_the_kill = 0;
+    for moment in 0..10 {
+        let before = folder_bytes(&site.repository());
+        let until = before + u64::try_from(VOLUME_BYTES / 10 * moment).unwrap();
+        let mut child = command("stackctl", &args).spawn().unwrap();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if folder_bytes(&site.repository()) >= until {
+                break None;
+            }
+            std::thread::park_timeout(Duration::from_micros(200));
+        };
+        match child.kill() {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
+        }
+        child.wait().unwrap();
+        finished_before_the_kill += usize::from(ended.is_some_and(|status| status.success()));
+        let listed = site.listed_count();
+        assert!(
+            (finished_before_the_kill..=moment + 1).contains(&listed),
+            "moment {moment}: {listed} listed, {finished_before_the_kill} known to be finished"
+        );
+        // Whatever is listed is whole, also one that was committed just before the kill.
+        if listed > 0 {
+            site.run(&["verify", "latest", "--level", "content"]).expect(0);
+        }
+    }
+    assert!(finished_before_the_kill < 8, "the kills came too late to test anything");
+    let before = site.listed_count();
+    site.backup().expect(0);
+    assert_eq!(site.listed_count(), before + 1, "the backup after the kills succeeds");
+    site.run(&["verify", "latest", "--level", "content"]).expect(0);
+}
+
+fn an_interrupted_backup_leaves_nothing() {
+    let site = Site::new(VOLUME_BYTES);
+    let args = site.args(&["backup", "--unencrypted"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let child = command("stackctl", &args).spawn().unwrap();
+    while folder_bytes(&site.repository()) < 2 * 1024 * 1024 {
+        std::thread::park_timeout(Duration::from_micros(200));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(site.listed_count(), 0);
+    let left = folder_bytes(&site.repository());
+    assert!(left < 64 * 1024, "{left} bytes of the interrupted backup are still there: {:?}", files(&site.repository()));
+}
+
+/// Damages the stored artifact, then expects `verify` to name it with an offset, and `restore` to refuse untouched.
+fn damaged(damage: impl FnOnce(&Path), names_offset: bool) {
+    let site = Site::new(4 * 1024 * 1024);
+    site.backup().expect(0);
+    site.run(&["verify"]).expect(0);
+    damage(&site.artifact());
+    let verify = site.run(&["verify", "latest"]).expect(1);
+    assert!(verify.text().contains("data.tar"), "the artifact is not named:\n{}", verify.text());
+    assert_eq!(verify.text().contains("offset"), names_offset, "{}", verify.text());
+
+    fs::write(site.volume().join("later"), "written after the backup").unwrap();
+    let before = site.content();
+    let restore = site.run(&["restore", "latest", "--yes"]);
+    assert!(matches!(restore.code, Some(1 | 4)), "{restore:?}");
+    assert_eq!(site.content(), before, "a refused restore touched the store");
+    let beside: Vec<_> = fs::read_dir(site.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(beside.len(), 2, "a refused restore left something beside the store: {beside:?}");
+}
+
+fn one_flipped_byte_is_named_with_its_offset_and_refused() {
+    damaged(
+        |artifact| {
+            let mut bytes = fs::read(artifact).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(artifact, bytes).unwrap();
+        },
+        true,
+    );
+}
+
+fn a_cut_tail_is_named_with_its_offset_and_refused() {
+    damaged(
+        |artifact| {
+            let file = fs::OpenOptions::new().write(true).open(artifact).unwrap();
+            file.set_len(file.metadata().unwrap().len() * 2 / 3).unwrap();
+        },
+        true,
+    );
+}
+
+fn a_missing_object_is_named_and_refused() {
+    damaged(|artifact| fs::remove_file(artifact).unwrap(), false);
+}
+
+fn restore_without_a_yes_changes_nothing() {
+    let site = Site::new(1024 * 1024);
+    site.backup().expect(0);
+    let before = site.content();
+    site.run(&["restore", "latest"]).expect(2);
+    let plan = site.run(&["restore", "latest", "--plan"]).expect(0);
+    assert!(plan.stdout.contains("uploads"), "{}", plan.stdout);
+    assert_eq!(site.content(), before);
+}
+
+fn a_round_trip_gives_every_byte_back() {
+    let site = Site::new(4 * 1024 * 1024);
+    let before = site.content();
+    site.backup().expect(0);
+    fs::remove_dir_all(site.volume()).unwrap();
+    fs::create_dir(site.volume()).unwrap();
+    site.run(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(site.content(), before);
+}
+
+fn exit_codes_are_as_documented() {
+    let site = Site::new(8 * 1024);
+    site.run(&["verify", "latest"]).expect(4);
+    site.backup().expect(0);
+    site.run(&["restore", "20200101T000000Z-00000000", "--yes"]).expect(1);
+    stackctl(&["--service", "gopher://x", "health"]).expect(2);
+    stackctl(&["--no-such-flag"]).expect(2);
+    let nowhere = format!("--service=file://{}/nowhere", site.folder.path().display());
+    stackctl(&[&nowhere, "health"]).expect(1);
+    let args = ["--service", &nowhere[10..], "--repository", "file:///proc/nowhere", "backup", "--unencrypted"];
+    assert!(matches!(finish(command("stackctl", &args)).code, Some(3 | 4)));
+}

@@ -1,3 +1,19 @@
-//! A directory as a datastore for stackkit: probe, dump, restore, census.
+#![doc = include_str!("../README.md")]
 
 mod archive;
+mod census;
+mod config;
+mod dump;
+mod error;
+mod metrics;
+mod probe;
+mod restore;
+mod service;
+mod tree;
+mod worker;
+
+pub use config::ENV_PATH;
+pub use service::Volume;
+
+/// What [`Service::kind`](stackkit_core::Service::kind) says of a volume.
+pub const KIND: &str = "volume";

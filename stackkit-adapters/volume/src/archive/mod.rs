@@ -55,13 +55,22 @@ pub(crate) struct Xattr {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     /// A regular file of `size` bytes. With `extents`, only those are in the archive.
-    File { size: u64, extents: Option<Vec<Extent>> },
+    File {
+        size: u64,
+        extents: Option<Vec<Extent>>,
+    },
     Directory,
-    Symlink { target: Vec<u8> },
+    Symlink {
+        target: Vec<u8>,
+    },
     /// Another name of a member that stands before it.
-    HardLink { target: Vec<u8> },
+    HardLink {
+        target: Vec<u8>,
+    },
     /// A device, a FIFO or a vendor's own type, by its type flag. Never written.
-    Special { flag: u8 },
+    Special {
+        flag: u8,
+    },
 }
 
 /// One member of an archive.

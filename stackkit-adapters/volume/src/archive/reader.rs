@@ -3,9 +3,7 @@
 use super::header::{Header, flag};
 use super::pax::Records;
 use super::sparse::MapParser;
-use super::{
-    ArchiveError, BLOCK_BYTES, EXTENDED_BYTES_MAX, Entry, EntryKind, Extent, Fault, Timestamp, padding,
-};
+use super::{ArchiveError, BLOCK_BYTES, EXTENDED_BYTES_MAX, Entry, EntryKind, Extent, Fault, Timestamp, padding};
 
 /// What the next bytes of an archive mean.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,15 +34,28 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 enum State {
     /// A header comes next; the flag says whether a block of zeros stood before it.
-    Header { zero_before: bool },
+    Header {
+        zero_before: bool,
+    },
     /// The content of an extended header of type `flag`: `left` bytes, then `pad`.
-    Extended { flag: u8, text: Vec<u8>, left: usize, pad: usize },
+    Extended {
+        flag: u8,
+        text: Vec<u8>,
+        left: usize,
+        pad: usize,
+    },
     /// The map of a sparse file; `left` bytes of the member are unread.
-    Map { parser: MapParser, entry: Box<Entry>, left: u64 },
+    Map {
+        parser: MapParser,
+        entry: Box<Entry>,
+        left: u64,
+    },
     /// The content of a file.
     Data(Content),
     /// Bytes to drop: padding, and the content of special members.
-    Skip { left: u64 },
+    Skip {
+        left: u64,
+    },
     Ended,
 }
 
@@ -196,8 +207,7 @@ impl Reader {
     }
 
     fn end_extended(&mut self) -> Result<(), Fault> {
-        let State::Extended { flag: kind, text, pad, .. } =
-            std::mem::replace(&mut self.state, State::Skip { left: 0 })
+        let State::Extended { flag: kind, text, pad, .. } = std::mem::replace(&mut self.state, State::Skip { left: 0 })
         else {
             return Ok(());
         };

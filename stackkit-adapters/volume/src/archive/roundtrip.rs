@@ -78,19 +78,21 @@ fn member() -> impl Strategy<Value = Member> {
     let numbers = (0u32..=0o7777, prop_oneof![0u64..=70_000, any::<u32>().prop_map(u64::from)], 0u64..=70_000);
     let mtime = (-5_000_000_000i64..50_000_000_000, 0u32..1_000_000_000);
     let xattrs = vec((vec(1u8.., 1..30), vec(any::<u8>(), 0..300)), 0..3);
-    (name(), kind(), numbers, mtime, xattrs).prop_map(|(path, kind, (mode, uid, gid), (seconds, nanoseconds), xattrs)| {
-        let mut xattrs: Vec<Xattr> = xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
-        xattrs.sort();
-        xattrs.dedup_by(|one, other| one.name == other.name);
-        let length = match &kind {
-            EntryKind::File { size, extents: None } => *size,
-            EntryKind::File { extents: Some(extents), .. } => extents.iter().map(|extent| extent.length).sum(),
-            _ => 0,
-        };
-        let content = (0..length).map(|byte| (byte % 251) as u8).collect();
-        let mtime = Timestamp { seconds, nanoseconds };
-        Member { entry: Entry { path, kind, mode, uid, gid, mtime, xattrs }, content }
-    })
+    (name(), kind(), numbers, mtime, xattrs).prop_map(
+        |(path, kind, (mode, uid, gid), (seconds, nanoseconds), xattrs)| {
+            let mut xattrs: Vec<Xattr> = xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
+            xattrs.sort();
+            xattrs.dedup_by(|one, other| one.name == other.name);
+            let length = match &kind {
+                EntryKind::File { size, extents: None } => *size,
+                EntryKind::File { extents: Some(extents), .. } => extents.iter().map(|extent| extent.length).sum(),
+                _ => 0,
+            };
+            let content = (0..length).map(|byte| (byte % 251) as u8).collect();
+            let mtime = Timestamp { seconds, nanoseconds };
+            Member { entry: Entry { path, kind, mode, uid, gid, mtime, xattrs }, content }
+        },
+    )
 }
 
 proptest! {

@@ -72,11 +72,9 @@ fn records(entry: &Entry, header: &mut Header) -> Vec<u8> {
     if long_link {
         pax::put(&mut out, b"linkpath", &header.link);
     }
-    for (key, value, most) in [
-        (&b"size"[..], header.size, LARGE_MAX),
-        (b"uid", header.uid, SMALL_MAX),
-        (b"gid", header.gid, SMALL_MAX),
-    ] {
+    for (key, value, most) in
+        [(&b"size"[..], header.size, LARGE_MAX), (b"uid", header.uid, SMALL_MAX), (b"gid", header.gid, SMALL_MAX)]
+    {
         if value > most {
             pax::put(&mut out, key, value.to_string().as_bytes());
         }

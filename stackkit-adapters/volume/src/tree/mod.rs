@@ -1,0 +1,30 @@
+//! Directory trees: walked in one fixed order, read, written without leaving the target, swapped.
+
+mod chunks;
+mod file;
+mod links;
+mod meta;
+mod names;
+mod place;
+mod remove;
+mod seal;
+mod swap;
+mod walk;
+mod warnings;
+
+pub(crate) use chunks::{CHUNK_BYTES, Chunks};
+pub(crate) use file::{file_xattrs, hash_file, hash_zeros, holes, read_at};
+pub(crate) use links::{Links, Node};
+pub(crate) use meta::Meta;
+pub(crate) use place::Placer;
+pub(crate) use swap::{Outcome, Staging, Strategy};
+pub(crate) use walk::{FileAccess, Found, Walk};
+pub(crate) use warnings::Warnings;
+
+/// Names directly inside a volume that begin so are stackkit's own (a write probe, data of a restore in the making or
+/// replaced by one); they are neither dumped nor counted.
+pub(crate) const RESERVED_PREFIX: &[u8] = b".stackkit-";
+
+/// The deepest nesting of directories that is walked or written. Each level holds a file descriptor open, and 1024
+/// is the usual limit of a process.
+pub(crate) const DEPTH_MAX: usize = 512;

@@ -1,4 +1,19 @@
 //! Redis for stackkit: probe, dump, restore, census.
 
+mod census;
+mod client;
+mod config;
+mod dump;
+mod error;
+mod metrics;
+mod probe;
+mod provider;
 pub mod rdb;
+mod replay;
 mod resp;
+mod restore;
+mod service;
+mod source;
+
+pub use config::{COMMAND_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_DEFAULT, PORT_DEFAULT, RedisConfig, STALL_TIMEOUT_DEFAULT};
+pub use service::Redis;

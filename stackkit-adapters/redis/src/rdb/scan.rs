@@ -41,6 +41,12 @@ impl Counts {
         })
     }
 
+    /// Whether a key is of a module's type.
+    #[must_use]
+    pub fn has_modules(&self) -> bool {
+        self.databases.values().any(|tallies| tallies[ValueKind::Module.index()].keys > 0)
+    }
+
     /// All keys together.
     #[must_use]
     pub fn total(&self) -> Tally {

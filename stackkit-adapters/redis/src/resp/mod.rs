@@ -4,7 +4,7 @@ mod reply;
 mod sync;
 
 pub(crate) use reply::{Invalid, Reply, ServerError, parse};
-pub(crate) use sync::{Body, Framing, Preamble};
+pub(crate) use sync::{Body, Preamble};
 
 /// Appends a command: an array of bulk strings.
 pub(crate) fn push_command(out: &mut Vec<u8>, arguments: &[&[u8]]) {

@@ -245,7 +245,7 @@ impl<'a> Dumper<'a> {
             xattrs,
         };
         self.header.clear();
-        archive::encode_entry(&entry, &mut self.header).map_err(|_| {
+        archive::encode_entry(&entry, &mut self.header).map_err(|_too_long| {
             let reason = "its extended attributes are larger than 8 MiB";
             VolumeError::Unsupported { path: PathText::new(path), reason }
         })?;

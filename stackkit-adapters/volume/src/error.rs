@@ -33,7 +33,7 @@ pub(crate) enum VolumeError {
     /// Whoever waited for the work is gone.
     Cancelled,
     /// The thread that did the work panicked or could not start.
-    Worker,
+    Worker(Option<tokio::task::JoinError>),
 }
 
 /// The result of the crate's own functions.
@@ -122,7 +122,13 @@ impl From<VolumeError> for Error {
                 .with_code("stuck")
                 .with_context("path", path),
             VolumeError::Cancelled => Self::new(ErrorKind::Cancelled, "the caller gave up"),
-            VolumeError::Worker => Self::unexpected("the thread that reads or writes the directory failed"),
+            VolumeError::Worker(source) => {
+                let error = Self::unexpected("the thread that reads or writes the directory failed");
+                match source {
+                    Some(source) => error.with_source(source),
+                    None => error,
+                }
+            }
         }
     }
 }

@@ -57,10 +57,10 @@ impl Prober {
         let remaining = cx.remaining();
         let deadline = cx.clock().instant() + remaining.saturating_sub(remaining / ANSWER_SHARE);
         let looked = tokio::time::timeout_at(deadline, async {
-            let permit = Arc::clone(&self.slot).acquire_owned().await.map_err(|_| VolumeError::Worker)?;
+            let permit = Arc::clone(&self.slot).acquire_owned().await.map_err(|_closed| VolumeError::Worker(None))?;
             look_on_thread(config, cx, permit).await
         });
-        looked.await.map_err(|_| stuck())?
+        looked.await.map_err(|_elapsed| stuck())?
     }
 }
 
@@ -81,7 +81,7 @@ async fn look_on_thread(
             sender.send(seen).ok();
         })
         .map_err(|error| Error::io("start a thread", error))?;
-    receiver.await.map_err(|_| VolumeError::Worker)?
+    receiver.await.map_err(|_closed| VolumeError::Worker(None))?
 }
 
 /// One look, for the thread that does it.

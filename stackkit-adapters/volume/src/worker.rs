@@ -43,7 +43,7 @@ impl<T: Send + 'static> Worker<T> {
 
     /// Waits for the result.
     pub(crate) async fn join(mut self) -> Result<T> {
-        (&mut self.handle).await.map_err(|_| VolumeError::Worker)
+        (&mut self.handle).await.map_err(|error| VolumeError::Worker(Some(error)))
     }
 }
 

@@ -79,10 +79,10 @@ impl Header {
 
     /// Reads a block that is not all zeros.
     pub(super) fn decode(block: &[u8; BLOCK_BYTES]) -> Result<Self, Fault> {
-        if number(&block[CHECKSUM]).map_err(|_| Fault::Checksum)? != i128::from(checksum(block)) {
+        if number(&block[CHECKSUM]) != Ok(i128::from(checksum(block))) {
             return Err(Fault::Checksum);
         }
-        let unsigned = |field| u64::try_from(number(&block[field])?).map_err(|_| Fault::Number);
+        let unsigned = |field| u64::try_from(number(&block[field])?).map_err(|_out_of_range| Fault::Number);
         let mut name = text(&block[NAME]).to_vec();
         // GNU's own magic is "ustar  \0", and its headers use the bytes of `prefix` for other fields.
         let prefix = text(&block[PREFIX]);
@@ -92,11 +92,11 @@ impl Header {
         Ok(Self {
             name,
             link: text(&block[LINK]).to_vec(),
-            mode: u32::try_from(unsigned(MODE)? & 0o7777).map_err(|_| Fault::Number)?,
+            mode: u32::try_from(unsigned(MODE)? & 0o7777).map_err(|_out_of_range| Fault::Number)?,
             uid: unsigned(UID)?,
             gid: unsigned(GID)?,
             size: unsigned(SIZE)?,
-            mtime: i64::try_from(number(&block[MTIME])?).map_err(|_| Fault::Number)?,
+            mtime: i64::try_from(number(&block[MTIME])?).map_err(|_out_of_range| Fault::Number)?,
             flag: block[FLAG],
         })
     }

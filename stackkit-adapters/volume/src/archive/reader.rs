@@ -184,7 +184,7 @@ impl Reader {
         let header = Header::decode(&self.block)?;
         match header.flag {
             flag::PAX | flag::PAX_GLOBAL | flag::GNU_LONG_NAME | flag::GNU_LONG_LINK => {
-                let left = usize::try_from(header.size).map_err(|_| Fault::ExtendedTooLong)?;
+                let left = usize::try_from(header.size).map_err(|_out_of_range| Fault::ExtendedTooLong)?;
                 if left > EXTENDED_BYTES_MAX {
                     return Err(Fault::ExtendedTooLong);
                 }

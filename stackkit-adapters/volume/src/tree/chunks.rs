@@ -106,6 +106,6 @@ impl Chunks {
         let buffer = std::mem::replace(&mut self.buffer, next);
         let sent = Sent { buffer, filled: self.filled, free: Arc::clone(&self.free) };
         self.filled = 0;
-        self.sender.blocking_send(Bytes::from_owner(sent)).map_err(|_| VolumeError::Cancelled)
+        self.sender.blocking_send(Bytes::from_owner(sent)).map_err(|_unsent| VolumeError::Cancelled)
     }
 }

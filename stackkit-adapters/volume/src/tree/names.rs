@@ -48,8 +48,8 @@ impl Names {
 
     fn push(&mut self, name: &CStr, file_type: FileType) -> Result<(), Errno> {
         let bytes = name.to_bytes_with_nul();
-        let start = u32::try_from(self.arena.len()).map_err(|_| Errno::OVERFLOW)?;
-        let length = u16::try_from(bytes.len()).map_err(|_| Errno::NAMETOOLONG)?;
+        let start = u32::try_from(self.arena.len()).map_err(|_out_of_range| Errno::OVERFLOW)?;
+        let length = u16::try_from(bytes.len()).map_err(|_out_of_range| Errno::NAMETOOLONG)?;
         self.arena.extend_from_slice(bytes);
         self.index.push(Name { start, length, file_type });
         Ok(())

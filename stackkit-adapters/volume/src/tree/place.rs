@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, mkdirat, openat, statat, symlinkat};
-use rustix::io::{Errno, pwrite};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, pwrite};
 
 use super::seal::{Seal, seal_symlink};
 use super::{DEPTH_MAX, Meta, RESERVED_PREFIX, Warnings};
@@ -64,7 +64,7 @@ impl Placer {
     /// Does what the next event of the archive says.
     pub(crate) fn place(&mut self, event: Event<'_>) -> Result<()> {
         match event {
-            Event::Entry(entry) => self.begin(entry),
+            Event::Entry(entry) => self.begin(&entry),
             Event::Data { offset, bytes } => match &self.file {
                 Some(open) => write_at(open, bytes, offset),
                 None => Ok(()),
@@ -84,14 +84,14 @@ impl Placer {
         Ok(self.warnings)
     }
 
-    fn begin(&mut self, entry: Entry) -> Result<()> {
+    fn begin(&mut self, entry: &Entry) -> Result<()> {
         let path = entry.path.clone();
         let refused = |reason| VolumeError::Refused { path: PathText::new(&path), reason };
         let components = components(&path).map_err(refused)?;
         let Some((name, parents)) = components.split_last() else {
             return match entry.kind {
                 EntryKind::Directory => {
-                    self.root_seal = Seal::of(&entry);
+                    self.root_seal = Seal::of(entry);
                     Ok(())
                 }
                 _ => Err(refused("the volume itself is not a directory in it")),
@@ -99,19 +99,19 @@ impl Placer {
         };
         let name = *name;
         match &entry.kind {
-            EntryKind::Directory => self.enter(&components, Some(&entry)),
+            EntryKind::Directory => self.enter(&components, Some(entry)),
             EntryKind::File { size, extents } => {
                 let parent = self.enter_parent(parents)?;
                 let file = openat(parent, name, CREATE_FILE, PRIVATE_FILE).map_err(made("create a file", &path))?;
                 let (size, is_sparse) = (*size, extents.is_some());
-                self.file = Some(OpenFile { file, size, is_sparse, seal: Seal::of(&entry), path });
+                self.file = Some(OpenFile { file, size, is_sparse, seal: Seal::of(entry), path });
                 Ok(())
             }
             EntryKind::Symlink { target } => {
                 let parent = self.enter_parent(parents)?;
                 symlinkat(target.as_slice(), parent, name).map_err(made("create a symbolic link", &path))?;
                 let parent = self.levels.last().map_or(self.root.as_fd(), |level| level.directory.as_fd());
-                seal_symlink(parent, name, &entry, &mut self.warnings)
+                seal_symlink(parent, name, entry, &mut self.warnings)
             }
             EntryKind::HardLink { target } => self.hard_link(&path, target, parents, name),
             EntryKind::Special { .. } => {
@@ -127,7 +127,7 @@ impl Placer {
         let Some((target_name, target_parents)) = target.split_last() else {
             return Err(refused("a hard link to the volume itself"));
         };
-        let mut from = self.root.try_clone().map_err(|_| VolumeError::Worker)?;
+        let mut from = fcntl_dupfd_cloexec(&self.root, 0).map_err(os_at("open", path))?;
         for component in target_parents {
             from = openat(&from, *component, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| match errno {
                 Errno::NOENT | Errno::LOOP | Errno::NOTDIR => refused("a hard link to what is no member before it"),

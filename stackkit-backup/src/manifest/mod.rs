@@ -13,7 +13,7 @@ use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactSpec, PointInTim
 use stackkit_core::{Census, Error, Result, ServiceId};
 
 use crate::id::BackupId;
-use crate::pipeline::Layout;
+use crate::pipeline::{FRAME_BYTES_MAX, Layout};
 
 /// The schema that this version writes and reads.
 pub const MANIFEST_SCHEMA: &str = "stackkit.manifest/1";
@@ -213,6 +213,8 @@ pub struct ArtifactRecord {
     pub compression: Compression,
     /// How it is encrypted.
     pub encryption: Encryption,
+    /// From its creation until it was stored.
+    pub elapsed_ms: u64,
     /// What is not known.
     #[serde(flatten)]
     pub extra: Extra,
@@ -294,6 +296,7 @@ impl Manifest {
         manifest.extra.remove("checksum");
         for artifact in manifest.services.iter().flat_map(|service| &service.artifacts) {
             artifact.check_schemes()?;
+            artifact.check_frames()?;
         }
         for service in &manifest.services {
             service.check_paths()?;
@@ -360,6 +363,21 @@ impl ArtifactRecord {
         }
     }
 
+    fn check_frames(&self) -> Result<()> {
+        let bytes = self.frames.bytes;
+        if bytes == 0 || bytes > FRAME_BYTES_MAX {
+            return Err(Error::new(stackkit_core::ErrorKind::Incompatible, "the artifact's frames are too large")
+                .with_context("artifact", &self.spec.name)
+                .with_context("frame_bytes", bytes)
+                .with_context("frame_bytes_max", FRAME_BYTES_MAX));
+        }
+        match self.frames.count == self.plain.bytes.div_ceil(bytes) {
+            true => Ok(()),
+            false => Err(Error::integrity("the manifest's number of frames does not fit its bytes")
+                .with_context("artifact", &self.spec.name)),
+        }
+    }
+
     /// What the provider that restores it is told.
     #[must_use]
     pub fn info(&self) -> ArtifactInfo {
@@ -373,6 +391,7 @@ impl ArtifactRecord {
             plain_blake3: self.plain.blake3.clone(),
             stored_bytes: self.stored.bytes,
             stored_blake3: self.stored.blake3.clone(),
+            frame_bytes: self.frames.bytes,
             frames: self.frames.count,
             index_offset: self.frames.index_offset,
         }

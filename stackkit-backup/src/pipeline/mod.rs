@@ -9,13 +9,16 @@ mod reader;
 mod writer;
 
 pub(crate) use index::{FrameIndex, FrameSpan};
-pub(crate) use pool::Pool;
-pub(crate) use reader::{Layout, check, read_all, read_range};
+pub(crate) use pool::{Plain, Pool};
+pub(crate) use reader::{Layout, read_all, read_range, unpack};
 pub(crate) use writer::{StoredArtifact, Writer};
 
 /// Plain bytes in a frame; only an artifact's last one is shorter. 1 MiB costs no ratio against one long stream, and
 /// keeps a frame in a core's cache.
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
+
+/// The largest plain frame that is read, whoever wrote it: 16 of ours.
+pub(crate) const FRAME_BYTES_MAX: u64 = 16 << 20;
 
 /// The zstd level. On dumps, 1 is as small as 3 and twice as fast.
 pub(crate) const ZSTD_LEVEL: i32 = 1;

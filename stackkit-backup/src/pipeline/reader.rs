@@ -14,7 +14,7 @@ use stackkit_core::backup::ArtifactReader;
 use stackkit_core::{Error, Result};
 use tokio_util::io::StreamReader;
 
-use super::{FRAME_BYTES, FrameIndex, FrameSpan, Pool};
+use super::{FRAME_BYTES_MAX, FrameIndex, FrameSpan, Pool};
 use crate::error::storage;
 
 /// Stored bytes that are read at once: enough that a request's latency hides, little enough for constant memory.
@@ -26,9 +26,6 @@ const READS_AHEAD: usize = 2;
 /// Decompressed frames that wait beyond one for each thread.
 const FRAMES_AHEAD_EXTRA: usize = 1;
 
-/// The largest plain frame that is accepted, whoever wrote it: 16 of ours.
-const FRAME_BYTES_MAX: usize = 16 * FRAME_BYTES;
-
 /// What a manifest says of an artifact's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -37,6 +34,8 @@ pub(crate) struct Layout {
     pub(crate) plain_blake3: String,
     pub(crate) stored_bytes: u64,
     pub(crate) stored_blake3: String,
+    /// Plain bytes in each frame but the last.
+    pub(crate) frame_bytes: u64,
     pub(crate) frames: u64,
     pub(crate) index_offset: u64,
 }
@@ -60,8 +59,8 @@ impl Layout {
         let index = FrameIndex::decode(&bytes).map_err(|e| damaged().with_source(e))?;
         let (stored_max, plain_max) = index.largest();
         let sane = index.totals() == (self.index_offset, self.plain_bytes)
-            && usize::try_from(plain_max).is_ok_and(|bytes| bytes <= FRAME_BYTES_MAX)
-            && usize::try_from(stored_max).is_ok_and(|bytes| bytes <= zstd::compress_bound(FRAME_BYTES_MAX));
+            && u64::from(plain_max) <= FRAME_BYTES_MAX
+            && u64::from(stored_max) <= 2 * FRAME_BYTES_MAX;
         if sane { Ok(index) } else { Err(damaged()) }
     }
 
@@ -82,7 +81,13 @@ impl Layout {
     }
 }
 
-type Plain = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+/// One frame on its way to the reader.
+struct Frame {
+    stored: Bytes,
+    plain: Bytes,
+}
+
+type Frames = Pin<Box<dyn Stream<Item = io::Result<Frame>> + Send>>;
 
 /// Frames that lie beside each other and are read at once.
 fn batches(spans: Vec<FrameSpan>) -> Vec<Vec<FrameSpan>> {
@@ -96,13 +101,13 @@ fn batches(spans: Vec<FrameSpan>) -> Vec<Vec<FrameSpan>> {
     batches
 }
 
-/// Checks one frame's bytes by decompressing them; a frame of its own, no less and no more.
-pub(crate) async fn check(pool: &'static Pool, stored: Bytes, plain_bytes: usize) -> Result<Bytes> {
+/// Decompresses one frame, which must hold exactly `plain_bytes`.
+pub(crate) async fn unpack(pool: &'static Pool, stored: Bytes, plain_bytes: usize) -> Result<Bytes> {
     Ok(Bytes::from_owner(pool.decompress(stored, plain_bytes).await?))
 }
 
-/// The plain bytes of some frames, in order. Nothing runs unless it is polled, and dropping it ends all of it.
-fn frames(store: Arc<dyn ObjectStore>, layout: Arc<Layout>, spans: Vec<FrameSpan>) -> Result<Plain> {
+/// Some frames, in order. Nothing runs unless it is polled, and dropping it ends all of it.
+fn frames(store: Arc<dyn ObjectStore>, layout: Arc<Layout>, spans: Vec<FrameSpan>) -> Result<Frames> {
     let pool = Pool::get()?;
     let reads = stream::iter(batches(spans)).map(move |batch| {
         let (store, layout) = (Arc::clone(&store), Arc::clone(&layout));
@@ -117,39 +122,53 @@ fn frames(store: Arc<dyn ObjectStore>, layout: Arc<Layout>, spans: Vec<FrameSpan
             Ok(stream::iter(batch.into_iter().map(cut)))
         }
     });
-    let plain = reads.buffered(READS_AHEAD).try_flatten().map(move |frame| async move {
+    let frames = reads.buffered(READS_AHEAD).try_flatten().map(move |frame| async move {
         let (layout, stored, span) = frame?;
-        check(pool, stored, span.plain_bytes())
-            .await
-            .map_err(|e| e.with_context("object", &layout.path).with_context("offset", span.stored.start))
+        let plain = unpack(pool, stored.clone(), span.plain_bytes()).await;
+        let plain =
+            plain.map_err(|e| e.with_context("object", &layout.path).with_context("offset", span.stored.start))?;
+        Ok(Frame { stored, plain })
     });
-    Ok(Box::pin(plain.buffered(pool.threads() + FRAMES_AHEAD_EXTRA).map_err(io::Error::other)))
+    Ok(Box::pin(frames.buffered(pool.threads() + FRAMES_AHEAD_EXTRA).map_err(|e: Error| io::Error::other(e))))
 }
 
-/// The running check of a whole artifact: its hash is compared before its end is told.
+/// The running check of a whole artifact: both hashes are compared before its end is told.
 struct Checked {
-    plain: Plain,
-    hash: Hasher,
+    frames: Frames,
+    plain: Hasher,
+    stored: Hasher,
+    index: FrameIndex,
     layout: Arc<Layout>,
 }
 
-/// Streams the plain bytes from the start; the end comes only if their hash is the manifest's.
+impl Checked {
+    fn end(&mut self) -> io::Result<()> {
+        self.stored.update(&self.index.encode());
+        let same = |hash: &Hasher, expected: &str| hash.finalize().to_hex().as_str() == expected;
+        let wrong = match (same(&self.stored, &self.layout.stored_blake3), same(&self.plain, &self.layout.plain_blake3))
+        {
+            (true, true) => return Ok(()),
+            (false, _) => "the stored bytes are not those of the backup",
+            (true, false) => "the plain bytes are not those of the backup",
+        };
+        Err(io::Error::other(Error::integrity(wrong).with_context("object", &self.layout.path)))
+    }
+}
+
+/// Streams the plain bytes from the start; the end comes only if the hashes are the manifest's.
 pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Result<ArtifactReader> {
     let index = layout.index(&*store).await?;
     let layout = Arc::new(layout);
-    let plain = frames(store, Arc::clone(&layout), index.spans().collect())?;
-    let checked = Checked { plain, hash: Hasher::new(), layout };
+    let frames = frames(store, Arc::clone(&layout), index.spans().collect())?;
+    let checked = Checked { frames, plain: Hasher::new(), stored: Hasher::new(), index, layout };
     let stream = stream::try_unfold(checked, |mut checked| async move {
-        match checked.plain.next().await.transpose()? {
-            Some(bytes) => {
-                checked.hash.update(&bytes);
-                Ok(Some((bytes, checked)))
+        match checked.frames.next().await.transpose()? {
+            Some(frame) => {
+                checked.stored.update(&frame.stored);
+                checked.plain.update(&frame.plain);
+                Ok(Some((frame.plain, checked)))
             }
-            None if checked.hash.finalize().to_hex().as_str() == checked.layout.plain_blake3 => Ok(None),
-            None => Err(io::Error::other(
-                Error::integrity("the plain bytes are not those of the backup")
-                    .with_context("object", &checked.layout.path),
-            )),
+            None => checked.end().map(|()| None),
         }
     });
     Ok(Box::new(StreamReader::new(Box::pin(stream))))
@@ -170,11 +189,11 @@ pub(crate) async fn read_range(
     let touched = |span: &FrameSpan| span.plain.start < range.end && range.start < span.plain.end;
     let spans: Vec<_> = index.spans().filter(touched).collect();
     let mut position = spans.first().map_or(range.start, |span| span.plain.start);
-    let plain = frames(store, Arc::new(layout), spans)?.map_ok(move |bytes| {
+    let plain = frames(store, Arc::new(layout), spans)?.map_ok(move |frame| {
         let start = position;
-        position += bytes.len() as u64;
+        position += frame.plain.len() as u64;
         let at = |offset: u64| usize::try_from(offset.clamp(start, position) - start).unwrap_or(usize::MAX);
-        bytes.slice(at(range.start)..at(range.end))
+        frame.plain.slice(at(range.start)..at(range.end))
     });
     Ok(Box::new(StreamReader::new(Box::pin(plain))))
 }

@@ -1,0 +1,54 @@
+//! The artifacts of one service in one backup, for a provider to read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use stackkit_core::Result;
+use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource};
+
+use crate::manifest::ServiceRecord;
+use crate::pipeline::{Layout, read_all, read_range};
+
+/// Reads from the repository; every byte is checked on its way.
+#[derive(Debug)]
+pub(crate) struct ServiceSource {
+    store: Arc<dyn ObjectStore>,
+    infos: Vec<ArtifactInfo>,
+    layouts: Vec<Layout>,
+}
+
+impl ServiceSource {
+    pub(crate) fn new(store: &Arc<dyn ObjectStore>, folder: &Path, service: &ServiceRecord) -> Self {
+        Self {
+            store: Arc::clone(store),
+            infos: service.artifacts.iter().map(|artifact| artifact.info()).collect(),
+            layouts: service.artifacts.iter().map(|artifact| artifact.layout(folder)).collect(),
+        }
+    }
+
+    fn layout(&self, name: &ArtifactName) -> Result<Layout> {
+        // The trait's own lookup words the error.
+        (self as &dyn ArtifactSource).info(name)?;
+        let mut layouts = self.infos.iter().zip(&self.layouts);
+        let found = layouts.find(|(info, _)| info.name() == name).map(|(_, layout)| layout.clone());
+        found.ok_or_else(|| stackkit_core::Error::unexpected("an artifact without a layout"))
+    }
+}
+
+#[async_trait]
+impl ArtifactSource for ServiceSource {
+    fn artifacts(&self) -> &[ArtifactInfo] {
+        &self.infos
+    }
+
+    async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
+        read_all(Arc::clone(&self.store), self.layout(name)?).await
+    }
+
+    async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {
+        read_range(Arc::clone(&self.store), self.layout(name)?, plain_bytes).await
+    }
+}

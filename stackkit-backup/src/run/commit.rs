@@ -1,0 +1,109 @@
+//! The commit: the manifest is written last, and read back.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use stackkit_core::{Error, ErrorKind};
+
+use super::sink::Shared;
+use super::{Dumped, millis};
+use crate::id::BackupId;
+use crate::manifest::{ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Status, Timings};
+use crate::repository::MANIFEST;
+
+/// What a manifest is made of.
+pub(super) struct Draft {
+    pub(super) repository: String,
+    pub(super) id: BackupId,
+    pub(super) stack: String,
+    pub(super) started: Timestamp,
+    pub(super) finished: Timestamp,
+    pub(super) tags: Vec<String>,
+    pub(super) label: Option<String>,
+    pub(super) dumped: Dumped,
+}
+
+/// The manifest of a backup whose artifacts are all stored.
+pub(super) fn draft(draft: Draft) -> Manifest {
+    let failed = draft.dumped.records.iter().any(|record| record.error.is_some());
+    Manifest {
+        schema: MANIFEST_SCHEMA.to_owned(),
+        repository: draft.repository,
+        id: draft.id,
+        stack: draft.stack,
+        host: host(),
+        stackkit_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: draft.started,
+        finished: draft.finished,
+        status: if failed { Status::Partial } else { Status::Complete },
+        trigger: None,
+        tags: draft.tags,
+        label: draft.label,
+        prev: None,
+        retain_until: None,
+        encryption: Encryption::none(),
+        signature: None,
+        consistency: ConsistencyRecord {
+            mode: "barrier".to_owned(),
+            spread_ms: millis(draft.dumped.spread),
+            extra: Extra::new(),
+        },
+        timings: Timings {
+            begin_ms: millis(draft.dumped.begin),
+            run_ms: millis(draft.dumped.run),
+            extra: Extra::new(),
+        },
+        services: draft.dumped.records,
+        extra: Extra::new(),
+    }
+}
+
+/// The machine's name, where the system tells it in a file.
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Asks the storage for the size of every artifact before any manifest names it.
+pub(super) async fn check_sizes(shared: &Shared, manifest: &Manifest) -> Result<(), Error> {
+    for (service, artifact) in manifest.artifacts() {
+        let path = artifact.layout(&shared.folder).path;
+        let named = |e: Error| e.with_service(service.id.clone());
+        let found = shared.storage.size_bytes("check an artifact", &path).await.map_err(named)?;
+        if found != artifact.stored.bytes {
+            return Err(named(
+                Error::integrity("the storage holds another number of bytes than it was given")
+                    .with_context("object", &path)
+                    .with_context("expected", artifact.stored.bytes)
+                    .with_context("found", found),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Why a backup was not committed.
+pub(super) enum Failure {
+    /// The manifest does not exist, and never will.
+    NotWritten(Error),
+    /// It may exist; then the backup is whole, so nothing is removed.
+    Unknown(Error),
+}
+
+/// Writes the manifest and reads it back: what counts is what the storage holds, not what it answered.
+pub(super) async fn write_manifest(shared: &Shared, manifest: &Manifest) -> Result<(), Failure> {
+    let path = shared.folder.clone().join(MANIFEST);
+    let text = Bytes::from(manifest.to_json().map_err(Failure::NotWritten)?);
+    let written = shared.storage.create("write the manifest", &path, text.clone()).await;
+    let found = shared.storage.read("read the manifest back", &path).await;
+    match (written, found) {
+        (_, Ok(found)) if found == text => Ok(()),
+        (Ok(()), Ok(_)) => Err(Failure::Unknown(
+            Error::integrity("the storage holds another manifest than it was given").with_context("object", &path),
+        )),
+        (Err(error), Err(absent)) if absent.kind() == ErrorKind::NotFound && shared.storage.errors_are_final() => {
+            Err(Failure::NotWritten(error))
+        }
+        (Err(error), _) | (Ok(()), Err(error)) => Err(Failure::Unknown(error)),
+    }
+}

@@ -1,0 +1,190 @@
+//! The sink that a dump writes into.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use object_store::path::Path;
+use stackkit_core::backup::{ArtifactName, ArtifactReceipt, ArtifactSink, ArtifactSpec, ArtifactWriter};
+use stackkit_core::{Clock, Error, ErrorKind, Result, ServiceId};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::progress::{Progress, ProgressEvent};
+use crate::manifest::{
+    ArtifactRecord, Compression, Encryption, Extra, FramesRecord, PlainRecord, StoredRecord, artifact_path,
+};
+use crate::pipeline::{FRAME_BYTES, StoredArtifact, Writer, ZSTD_LEVEL};
+use crate::repository::Storage;
+
+/// Plain bytes between two events of one artifact: a few dozen a second at full speed.
+const PROGRESS_STEP_BYTES: u64 = 8 << 20;
+
+/// What all sinks of a backup share.
+pub(crate) struct Shared {
+    pub(crate) storage: Storage,
+    pub(crate) folder: Path,
+    pub(crate) clock: Clock,
+    /// The storing tasks, so that a failed backup can wait until none writes any more.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) progress: Option<Arc<dyn Progress>>,
+}
+
+impl Shared {
+    pub(crate) fn tell(&self, event: impl FnOnce() -> ProgressEvent) {
+        if let Some(progress) = &self.progress {
+            progress.event(&event());
+        }
+    }
+}
+
+/// The sink of one service.
+pub(crate) struct ServiceSink {
+    shared: Arc<Shared>,
+    service: ServiceId,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    open: BTreeSet<ArtifactName>,
+    done: Vec<ArtifactRecord>,
+    /// A write or a finish failed. The dump can't succeed any more, whatever its provider says.
+    failed: bool,
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ServiceSink {
+    pub(crate) fn new(shared: Arc<Shared>, service: ServiceId) -> Self {
+        Self { shared, service, state: Arc::default() }
+    }
+
+    /// The artifacts, by name, after the dump has said that all is well.
+    ///
+    /// # Errors
+    /// `Unexpected` if the provider ignored an error of a writer, or left one open.
+    pub(crate) fn into_artifacts(self) -> Result<Vec<ArtifactRecord>> {
+        let mut state = locked(&self.state);
+        if state.failed {
+            return Err(Error::unexpected("the dump ended well although an artifact could not be stored"));
+        }
+        if let Some(name) = state.open.first() {
+            return Err(Error::unexpected("the dump ended with an unfinished artifact").with_context("artifact", name));
+        }
+        let mut artifacts = std::mem::take(&mut state.done);
+        artifacts.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        Ok(artifacts)
+    }
+}
+
+#[async_trait]
+impl ArtifactSink for ServiceSink {
+    async fn create(&self, spec: ArtifactSpec) -> Result<Box<dyn ArtifactWriter>> {
+        {
+            let mut state = locked(&self.state);
+            let taken = state.done.iter().any(|artifact| artifact.spec.name == spec.name);
+            if taken || !state.open.insert(spec.name.clone()) {
+                return Err(Error::new(ErrorKind::AlreadyExists, "the dump has an artifact of that name")
+                    .with_context("artifact", &spec.name));
+            }
+        }
+        let entry = Entry { name: spec.name.clone(), state: Arc::clone(&self.state) };
+        let path = artifact_path(&self.service, &spec.name);
+        let object = path.split('/').fold(self.shared.folder.clone(), |object, part| object.join(part));
+        let writer = Writer::open(&self.shared.storage.store, object, &self.shared.tasks).await;
+        let writer = writer.inspect_err(|_| locked(&self.state).failed = true)?;
+        Ok(Box::new(SinkWriter {
+            started: self.shared.clock.instant(),
+            shared: Arc::clone(&self.shared),
+            service: self.service.clone(),
+            spec,
+            path,
+            writer,
+            told_bytes: 0,
+            entry,
+        }))
+    }
+}
+
+/// An open artifact's place in the sink; free again when the writer is dropped.
+struct Entry {
+    name: ArtifactName,
+    state: Arc<Mutex<State>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        locked(&self.state).open.remove(&self.name);
+    }
+}
+
+struct SinkWriter {
+    shared: Arc<Shared>,
+    service: ServiceId,
+    spec: ArtifactSpec,
+    path: String,
+    writer: Writer,
+    started: Instant,
+    told_bytes: u64,
+    entry: Entry,
+}
+
+#[async_trait]
+impl ArtifactWriter for SinkWriter {
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        let written = self.writer.write(chunk).await;
+        written.inspect_err(|_| locked(&self.entry.state).failed = true)?;
+        let plain_bytes = self.writer.plain_bytes();
+        if plain_bytes >= self.told_bytes + PROGRESS_STEP_BYTES {
+            self.told_bytes = plain_bytes;
+            let (service, artifact) = (self.service.clone(), self.spec.name.clone());
+            self.shared.tell(|| ProgressEvent::Written { service, artifact, plain_bytes });
+        }
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<ArtifactReceipt> {
+        let Self { shared, service, spec, path, writer, started, entry, .. } = *self;
+        let stored = writer.finish().await;
+        let stored = stored.inspect_err(|_| locked(&entry.state).failed = true)?;
+        let receipt = ArtifactReceipt::new(spec.name.clone(), stored.plain_bytes, stored.plain_blake3.clone());
+        shared.tell(|| ProgressEvent::Stored {
+            service,
+            artifact: spec.name.clone(),
+            plain_bytes: stored.plain_bytes,
+            stored_bytes: stored.stored_bytes,
+        });
+        let elapsed = shared.clock.instant().duration_since(started);
+        locked(&entry.state).done.push(record(spec, path, stored, super::millis(elapsed)));
+        Ok(receipt)
+    }
+}
+
+fn record(spec: ArtifactSpec, path: String, stored: StoredArtifact, elapsed_ms: u64) -> ArtifactRecord {
+    ArtifactRecord {
+        spec,
+        path,
+        plain: PlainRecord { bytes: stored.plain_bytes, blake3: stored.plain_blake3, extra: Extra::new() },
+        stored: StoredRecord {
+            bytes: stored.stored_bytes,
+            blake3: stored.stored_blake3,
+            parts: stored.parts,
+            etag: stored.etag,
+            extra: Extra::new(),
+        },
+        frames: FramesRecord {
+            bytes: FRAME_BYTES as u64,
+            count: stored.frames,
+            index_offset: stored.index_offset,
+            extra: Extra::new(),
+        },
+        compression: Compression { scheme: Compression::ZSTD.to_owned(), level: ZSTD_LEVEL, extra: Extra::new() },
+        encryption: Encryption::none(),
+        elapsed_ms,
+        extra: Extra::new(),
+    }
+}

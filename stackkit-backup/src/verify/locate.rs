@@ -1,0 +1,172 @@
+//! Checks an artifact's stored bytes, and finds where they are damaged.
+
+use blake3::Hasher;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use object_store::{ObjectStore, ObjectStoreExt};
+use stackkit_core::{Error, ErrorKind, Result};
+
+use super::is_damage;
+use super::report::Finding;
+use crate::error::storage;
+use crate::pipeline::{FrameIndex, FrameSpan, Layout, Plain, Pool, unpack};
+
+/// Bytes that are read at once: few requests, and large slices for the hash.
+const READ_BYTES: u64 = 4 << 20;
+
+/// Reads in flight: one is hashed while the next arrives.
+const READS_AHEAD: usize = 2;
+
+/// Damaged frames that are told of one artifact. More say nothing that these don't.
+const FINDINGS_MAX: usize = 16;
+
+/// Checks that the object is there and as long as the manifest says.
+///
+/// # Errors
+/// `NotFound`, `Integrity`; the storage's kinds.
+pub(crate) async fn check_size(store: &dyn ObjectStore, layout: &Layout) -> Result<()> {
+    let found = size_bytes(store, layout).await?;
+    match found == layout.stored_bytes {
+        true => Ok(()),
+        false => Err(Error::integrity("the object is of another size")
+            .with_context("expected", layout.stored_bytes)
+            .with_context("found", found)),
+    }
+}
+
+async fn size_bytes(store: &dyn ObjectStore, layout: &Layout) -> Result<u64> {
+    Ok(store.head(&layout.path).await.map_err(|e| storage("check an artifact", &layout.path, e))?.size)
+}
+
+/// Checks size and hash of the stored bytes.
+///
+/// # Errors
+/// As [`check_size`].
+pub(super) async fn check_stored(store: &dyn ObjectStore, layout: &Layout) -> Result<()> {
+    check_size(store, layout).await?;
+    let mut hash = Hasher::new();
+    let starts = (0..layout.stored_bytes).step_by(usize::try_from(READ_BYTES).unwrap_or(usize::MAX));
+    let reads = starts.map(|start| layout.fetch(store, start..(start + READ_BYTES).min(layout.stored_bytes)));
+    let mut reads = stream::iter(reads).buffered(READS_AHEAD);
+    while let Some(bytes) = reads.try_next().await? {
+        hash.update(&bytes);
+    }
+    match hash.finalize().to_hex().as_str() == layout.stored_blake3 {
+        true => Ok(()),
+        false => Err(Error::integrity("the stored bytes are not those of the backup")),
+    }
+}
+
+/// Finds what is damaged in an artifact that is known to be wrong; nothing if its stored bytes are the manifest's.
+///
+/// # Errors
+/// Only if it can't be looked at.
+pub(super) async fn locate(store: &dyn ObjectStore, layout: &Layout) -> Result<Vec<Finding>> {
+    let size_bytes = match size_bytes(store, layout).await {
+        Ok(size_bytes) => size_bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(vec![Finding::new(None, None, "the object is missing")]);
+        }
+        Err(error) if is_damage(&error) => return Ok(vec![Finding::new(None, None, error.to_string())]),
+        Err(error) => return Err(error),
+    };
+    if size_bytes < layout.stored_bytes {
+        let finding = walk(store, layout, size_bytes).await?;
+        let message = format!("the object is cut: {size_bytes} of {} bytes are left", layout.stored_bytes);
+        return Ok(vec![Finding { message, ..finding }]);
+    }
+    if size_bytes > layout.stored_bytes {
+        let message = format!("the object has {} bytes too many", size_bytes - layout.stored_bytes);
+        return Ok(vec![Finding::new(Some(layout.stored_bytes), None, message)]);
+    }
+    match check_stored(store, layout).await {
+        Ok(()) => return Ok(Vec::new()),
+        Err(error) if is_damage(&error) => {}
+        Err(error) => return Err(error),
+    }
+    match layout.index(store).await {
+        Ok(index) => among_frames(store, layout, &index).await,
+        Err(error) if is_damage(&error) => Ok(vec![walk(store, layout, size_bytes).await?]),
+        Err(error) => Err(error),
+    }
+}
+
+/// Follows the frames from the start without an index, up to the first that is damaged or cut.
+async fn walk(store: &dyn ObjectStore, layout: &Layout, size_bytes: u64) -> Result<Finding> {
+    let pool = Pool::get()?;
+    let (mut offset, mut frame) = (0_u64, 0_u64);
+    while frame < layout.frames {
+        let plain_bytes = plain_bytes_of(layout, frame);
+        let most = zstd::compress_bound(plain_bytes) as u64;
+        let bytes = layout.fetch(store, offset..offset.saturating_add(most).min(size_bytes)).await;
+        let whole = match bytes {
+            Ok(bytes) => whole_frame(pool, bytes, plain_bytes).await,
+            Err(error) if is_damage(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let Some(stored_bytes) = whole else {
+            return Ok(Finding::new(Some(offset), Some(frame), "the frame is damaged"));
+        };
+        offset += stored_bytes;
+        frame += 1;
+    }
+    Ok(Finding::new(Some(offset), None, "the frame index is damaged"))
+}
+
+/// How many plain bytes a frame holds: all are full but the last.
+fn plain_bytes_of(layout: &Layout, frame: u64) -> usize {
+    let before = frame.saturating_mul(layout.frame_bytes);
+    usize::try_from(layout.plain_bytes.saturating_sub(before).min(layout.frame_bytes)).unwrap_or(usize::MAX)
+}
+
+/// The stored size of the frame at the start of `bytes`, if it is whole.
+async fn whole_frame(pool: &'static Pool, bytes: Bytes, plain_bytes: usize) -> Option<u64> {
+    let size = zstd::zstd_safe::find_frame_compressed_size(&bytes).ok().filter(|size| *size <= bytes.len())?;
+    unpack(pool, bytes.slice(..size), plain_bytes).await.ok()?;
+    Some(size as u64)
+}
+
+/// Checks each frame by itself.
+async fn among_frames(store: &dyn ObjectStore, layout: &Layout, index: &FrameIndex) -> Result<Vec<Finding>> {
+    let pool = Pool::get()?;
+    let (mut damaged, mut changed) = (Vec::new(), Vec::new());
+    for (frame, span) in (0_u64..).zip(index.spans()) {
+        match check_frame(pool, store, layout, &span).await {
+            Ok(Frame::Same) => {}
+            Ok(Frame::Changed) => changed.push((frame, span)),
+            Err(error) if is_damage(&error) => damaged.push((frame, span)),
+            Err(error) => return Err(error),
+        }
+        if damaged.len() == FINDINGS_MAX {
+            break;
+        }
+    }
+    let tell = |found: Vec<(u64, FrameSpan)>, message: &str| {
+        let one = |(frame, span): (u64, FrameSpan)| Finding::new(Some(span.stored.start), Some(frame), message);
+        found.into_iter().take(FINDINGS_MAX).map(one).collect()
+    };
+    // Some bits of a frame mean nothing to zstd. Only frames that this version would write otherwise can have such a
+    // flip; if all would be, another version wrote them and nothing can be told apart.
+    let telling = changed.len() == 1 || changed.len() < index.len();
+    Ok(match (damaged.is_empty(), changed.is_empty(), telling) {
+        (false, ..) => tell(damaged, "the frame is damaged"),
+        (true, false, true) => tell(changed, "the frame is not the one that was stored"),
+        _ => vec![Finding::new(None, None, "the frames are whole, but not those that were stored")],
+    })
+}
+
+/// A frame that can be decompressed.
+enum Frame {
+    /// Compressing its content again gives the same bytes.
+    Same,
+    /// It does not.
+    Changed,
+}
+
+async fn check_frame(pool: &'static Pool, store: &dyn ObjectStore, layout: &Layout, span: &FrameSpan) -> Result<Frame> {
+    let stored = layout.fetch(store, span.stored.clone()).await?;
+    let plain = unpack(pool, stored.clone(), span.plain_bytes()).await?;
+    let packed = pool.compress(Plain::Shared(plain)).await?;
+    let packed = packed.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
+    Ok(if packed.bytes[..] == stored[..] { Frame::Same } else { Frame::Changed })
+}

@@ -96,8 +96,8 @@ pub(crate) struct Depth {
 /// Counts `relations` and the objects of the database, as the session's transaction sees them.
 pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth) -> Result<Census> {
     let mut census = Census::new();
-    let holds_rows = |relation: &&Relation| !relation.is_partitioned && !(depth.standby && relation.is_unlogged);
-    let relations: Vec<&Relation> = relations.iter().filter(holds_rows).collect();
+    let has_no_rows = |relation: &Relation| relation.is_partitioned || (depth.standby && relation.is_unlogged);
+    let relations: Vec<&Relation> = relations.iter().filter(|relation| !has_no_rows(relation)).collect();
     for batch in relations.chunks(TABLES_PER_QUERY) {
         let sql: Vec<String> = batch.iter().map(|relation| count_sql(relation, depth.digests)).collect();
         let rows = session.rows(&sql.join(";")).await?;

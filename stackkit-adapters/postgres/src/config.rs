@@ -96,7 +96,7 @@ impl TlsMode {
 ///
 /// ```
 /// use stackkit_postgres::PostgresConfig;
-/// let config = PostgresConfig::new("db.internal", "shop").with_user("backup").with_password("correct horse battery");
+/// let config = PostgresConfig::new("10.0.0.7", "shop").with_user("backup").with_password("correct horse battery");
 /// assert!(config.validate().is_empty());
 /// assert!(!format!("{config:?}").contains("horse"));
 /// ```

@@ -1,4 +1,5 @@
-//! PostgreSQL for stackkit: probe, dump, restore, census.
+#![doc = include_str!("../README.md")]
+
 mod archive;
 mod census;
 mod client;
@@ -19,5 +20,8 @@ mod target;
 mod tls;
 mod toc;
 mod tools;
-pub use config::*;
+
+pub use config::{
+    CONNECT_TIMEOUT_DEFAULT, IDENTIFIER_BYTES_MAX, LOCK_TIMEOUT_DEFAULT, PORT_DEFAULT, PostgresConfig, TlsMode,
+};
 pub use service::Postgres;

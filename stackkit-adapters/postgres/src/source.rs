@@ -274,7 +274,8 @@ mod tests {
             let encoded: String = url::form_urlencoded::byte_serialize(password.as_bytes()).collect();
             let url = format!("postgres://u:{}@h/d", encoded.replace('+', "%20"));
             let config = PostgresConfig::from_url(&url).expect("an encoded URL");
-            prop_assert_eq!(config.password.expect("a password").expose(), password);
+            let read = config.password.expect("a password");
+            prop_assert_eq!(read.expose(), password);
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn find(admin: &Session, name: &str) -> Result<Option<Target>> 
          || CASE j ->> 'datlocprovider' WHEN 'c' THEN ' LOCALE_PROVIDER = libc' \
              WHEN 'i' THEN format(' LOCALE_PROVIDER = icu ICU_LOCALE = %L', coalesce(j ->> 'datlocale', j ->> 'daticulocale')) \
              WHEN 'b' THEN format(' LOCALE_PROVIDER = builtin BUILTIN_LOCALE = %L', j ->> 'datlocale') ELSE '' END \
-         || coalesce(format(' ICU_RULES = %L', nullif(j ->> 'daticurules', '')), '') \
+         || coalesce(' ICU_RULES = ' || quote_literal(nullif(j ->> 'daticurules', '')), '') \
          FROM pg_database d, to_jsonb(d) j WHERE d.datname = {}",
         literal(name)
     );

@@ -1,0 +1,155 @@
+//! Dump and inspect.
+
+use std::time::Duration;
+
+use stackkit_core::backup::{Consistency, DumpContext};
+use stackkit_core::{BackupProvider, ErrorKind};
+use stackkit_fixtures::PostgresFixture;
+use stackkit_postgres::Postgres;
+
+use crate::memory::{Memory, dump};
+use crate::{Case, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    dump_is_a_custom_archive_with_its_census,
+    rows_inserted_during_the_dump_are_not_in_it,
+    truncate_waits_for_the_dump,
+    a_dropped_dump_holds_nothing,
+    two_dumps_at_once,
+    an_empty_database,
+    inspect_counts_entries,
+    inspect_refuses_damage,
+];
+
+/// Objects of every kind that is easily lost.
+pub(crate) const OBJECTS: &str = r#"
+    create extension if not exists plpgsql;
+    create schema "Schräg ""zitiert""";
+    create type mood as enum ('sad', 'ok', 'happy');
+    create domain positive as int check (value > 0);
+    create table "Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x" (
+        id int generated always as identity primary key, t text, m mood default 'ok', p positive,
+        doubled int generated always as (p * 2) stored);
+    insert into "Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x" (t, m, p)
+        select repeat('ä🦀\', g % 50) || E'\n\t', 'happy', g from generate_series(1, 500) g;
+    create table events (at date not null, n bigint, body jsonb) partition by range (at);
+    create table events_old partition of events for values from (minvalue) to ('2026-01-01');
+    create table events_new partition of events for values from ('2026-01-01') to (maxvalue);
+    create index on events (n);
+    insert into events select date '2025-12-01' + g % 60, g, jsonb_build_object('k', g) from generate_series(1, 1000) g;
+    create table "empty" ();
+    create table no_rows (id int);
+    create table bytes (id int primary key, b bytea, f float8, a int[], ts timestamptz);
+    insert into bytes select g, decode(md5(g::text), 'hex'), g / 3.0, array[g, null], now() from generate_series(1, 100) g;
+    insert into bytes values (0, '\x00ff00', 'NaN', '{}', 'infinity');
+    create table refers (id int references bytes deferrable);
+    insert into refers values (1), (null);
+    create unlogged table fast as select 1 as x;
+    create materialized view per_day as select at, count(*) from events group by 1;
+    create view latest as select * from events order by at desc limit 10;
+    create function twice(x int) returns int language sql immutable as 'select x * 2';
+    create function touch() returns trigger language plpgsql as $$ begin return new; end $$;
+    create trigger touched before update on bytes for each row execute function touch();
+    create sequence lonely start 42; select nextval('lonely');
+    select lo_from_bytea(0, '\xdeadbeef'), lo_from_bytea(0, decode(repeat('ab', 5000), 'hex'));
+    comment on table events is 'what''s up';
+"#;
+
+pub(crate) async fn filled() -> (PostgresFixture, Postgres) {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    postgres.execute(OBJECTS).await.expect("objects");
+    let service = Postgres::from_url(&postgres.url()).expect("a URL");
+    (postgres, service)
+}
+
+async fn dump_is_a_custom_archive_with_its_census() {
+    let (_postgres, service) = filled().await;
+    let (memory, report) = dump(&service).await.expect("a dump");
+    assert!(memory.bytes().starts_with(b"PGDMP"));
+    let count = |name: &str| report.census.count(name);
+    assert_eq!(count(r#"tables."Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x".rows"#), 500);
+    assert_eq!(count("tables.public.events_old.rows") + count("tables.public.events_new.rows"), 1000);
+    assert!(!report.census.counts.contains_key("tables.public.events.rows"), "rows are counted where they are");
+    assert_eq!(count("objects.large_objects"), 2);
+    assert_eq!(count("objects.views"), 1);
+    assert_eq!(report.census.counts["tables.public.no_rows.rows"], 0);
+    assert_eq!(report.vendor.name, "PostgreSQL");
+    assert_eq!(report.vendor.tool.as_deref(), Some("pg_dump"));
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    assert_eq!(report.census, service.census().await.expect("a census"));
+}
+
+async fn rows_inserted_during_the_dump_are_not_in_it() {
+    let (postgres, service) = filled().await;
+    let pinned = service.begin(&DumpContext::new()).await.expect("a snapshot");
+    assert_eq!(pinned.point().consistency, Consistency::Snapshot);
+    assert!(pinned.point().position.as_deref().expect("an LSN").contains('/'));
+    postgres
+        .execute("insert into no_rows values (1); create table appeared as select 1 x")
+        .await
+        .expect("writes go on");
+    let memory = Memory::default();
+    let report = pinned.run(&memory).await.expect("a dump");
+    assert_eq!(report.census.count("tables.public.no_rows.rows"), 0);
+    assert!(!report.census.counts.contains_key("tables.public.appeared.rows"));
+    let bytes = memory.bytes();
+    assert!(!bytes.windows(8).any(|window| window == b"appeared"), "the later table is not in the archive");
+}
+
+async fn truncate_waits_for_the_dump() {
+    let (postgres, service) = filled().await;
+    let pinned = service.begin(&DumpContext::new()).await.expect("a snapshot");
+    let error = postgres.execute("set lock_timeout = 100; truncate bytes cascade").await.expect_err("locked");
+    assert_eq!(error.code(), Some("55P03"));
+    let report = pinned.run(&Memory::default()).await.expect("a dump");
+    assert_eq!(report.census.count("tables.public.bytes.rows"), 101);
+}
+
+async fn a_dropped_dump_holds_nothing() {
+    let (postgres, service) = filled().await;
+    drop(service.begin(&DumpContext::new()).await.expect("a snapshot"));
+    let truncate = async { while postgres.execute("set lock_timeout = 100; truncate bytes cascade").await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), truncate).await.expect("the locks go");
+}
+
+async fn two_dumps_at_once() {
+    let (_postgres, service) = filled().await;
+    let (one, two) = tokio::join!(dump(&service), dump(&service));
+    let (one, two) = (one.expect("a dump"), two.expect("a dump"));
+    assert_eq!(one.1.census, two.1.census);
+    assert_eq!(one.0.bytes().len(), two.0.bytes().len());
+}
+
+async fn an_empty_database() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let service = Postgres::from_url(&postgres.url()).expect("a URL");
+    let (memory, report) = dump(&service).await.expect("a dump");
+    assert_eq!(memory.count(), 1);
+    assert!(report.census.counts.is_empty(), "{:?}", report.census);
+}
+
+async fn inspect_counts_entries() {
+    let (_postgres, service) = filled().await;
+    let (memory, _report) = dump(&service).await.expect("a dump");
+    let info = &stackkit_core::backup::ArtifactSource::artifacts(&memory)[0];
+    let data = Box::new(std::io::Cursor::new(memory.bytes()));
+    let inspection = service.inspect(info, data).await.expect("an inspection");
+    assert_eq!(inspection.census.count("entries.view"), 1);
+    assert!(inspection.entries > 30, "{inspection:?}");
+}
+
+async fn inspect_refuses_damage() {
+    let (_postgres, service) = filled().await;
+    let (memory, _report) = dump(&service).await.expect("a dump");
+    let info = &stackkit_core::backup::ArtifactSource::artifacts(&memory)[0];
+    let whole = memory.bytes();
+    for (what, bytes) in [
+        ("empty", Vec::new()),
+        ("text", b"-- PostgreSQL database dump\n".repeat(50)),
+        ("cut in the data", whole[..whole.len() - 1].to_vec()),
+        ("cut in the contents", whole[..2000].to_vec()),
+    ] {
+        let error = service.inspect(info, Box::new(std::io::Cursor::new(bytes))).await.expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{what}: {error:?}");
+    }
+}

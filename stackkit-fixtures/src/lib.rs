@@ -1,13 +1,20 @@
 #![doc = include_str!("../README.md")]
 
+pub mod conformance;
+mod memory;
+mod net;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+mod require;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod server;
 
+pub use memory::MemoryStore;
+pub use net::{BlackHole, RefusedPort, wait_until};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresFixture, PostgresOptions, PostgresServer, postgres, postgres_server};
 #[cfg(feature = "redis")]
 pub use redis::{RedisFixture, RedisOptions, RedisReply, redis, redis_with};
+pub use require::{REQUIRE, is_required};

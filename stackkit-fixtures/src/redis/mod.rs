@@ -75,12 +75,12 @@ pub struct RedisFixture {
 }
 
 impl RedisFixture {
-    /// The URL of the Unix socket, with the password if the server has one: `redis+unix:///…/redis.sock`.
+    /// The URL of the Unix socket: `redis+unix:///…/redis.sock`, with `?pass=…` if the server has a password.
     #[must_use]
     pub fn url(&self) -> String {
         let path = self.socket().display().to_string();
         match &self.options.password {
-            Some(password) => format!("redis+unix://:{}@{path}", percent_encode(password.expose())),
+            Some(password) => format!("redis+unix://{path}?pass={}", percent_encode(password.expose())),
             None => format!("redis+unix://{path}"),
         }
     }

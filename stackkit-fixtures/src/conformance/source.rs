@@ -1,0 +1,123 @@
+//! What the suite's restores read: a backup in memory, with a fault at a chosen byte.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource};
+use stackkit_core::{Error, ErrorKind, Result};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// How many bytes a torn stream gives at a time: a prime, so that it meets no field's size.
+const TORN_BYTES: usize = 7;
+
+/// What a source does wrong with the bytes of each artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SourceFault {
+    /// Nothing.
+    #[default]
+    None,
+    /// It gives a few bytes at a time.
+    Torn,
+    /// After so many bytes it fails with `Integrity`, as the engine's reader does at a damaged frame.
+    FailAt(usize),
+    /// After so many bytes it ends, without an error.
+    CutAt(usize),
+    /// One bit of this byte is another one.
+    FlipAt(usize),
+}
+
+/// A backup in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBackup {
+    artifacts: Vec<ArtifactInfo>,
+    bytes: Vec<Bytes>,
+    fault: SourceFault,
+}
+
+impl MemoryBackup {
+    /// A backup of these artifacts.
+    #[must_use]
+    pub fn new(artifacts: Vec<(ArtifactInfo, Bytes)>) -> Self {
+        let (artifacts, bytes) = artifacts.into_iter().unzip();
+        Self { artifacts, bytes, fault: SourceFault::None }
+    }
+
+    /// The same backup, read with a fault.
+    #[must_use]
+    pub fn with_fault(&self, fault: SourceFault) -> Self {
+        Self { fault, ..self.clone() }
+    }
+
+    /// The bytes of an artifact.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn bytes(&self, name: &ArtifactName) -> Result<&Bytes> {
+        let found = self.artifacts.iter().zip(&self.bytes).find(|(artifact, _)| artifact.name() == name);
+        found.map(|(_, bytes)| bytes).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "the backup has no such artifact").with_context("artifact", name)
+        })
+    }
+
+    fn reader(&self, data: Bytes) -> ArtifactReader {
+        let mut data = data;
+        if let SourceFault::FlipAt(at) = self.fault
+            && at < data.len()
+        {
+            let mut flipped = data.to_vec();
+            flipped.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+            data = flipped.into();
+        }
+        Box::new(FaultyReader { data, position: 0, fault: self.fault })
+    }
+}
+
+#[async_trait]
+impl ArtifactSource for MemoryBackup {
+    fn artifacts(&self) -> &[ArtifactInfo] {
+        &self.artifacts
+    }
+
+    async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
+        Ok(self.reader(self.bytes(name)?.clone()))
+    }
+
+    async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {
+        let bytes = self.bytes(name)?;
+        let bound = |at: u64| usize::try_from(at).ok().filter(|at| *at <= bytes.len());
+        match (bound(plain_bytes.start), bound(plain_bytes.end)) {
+            (Some(start), Some(end)) if start <= end => Ok(self.reader(bytes.slice(start..end))),
+            _ => Err(Error::config("the range is beyond the artifact's end").with_context("artifact", name)),
+        }
+    }
+}
+
+struct FaultyReader {
+    data: Bytes,
+    position: usize,
+    fault: SourceFault,
+}
+
+impl AsyncRead for FaultyReader {
+    fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let (end, most) = match self.fault {
+            SourceFault::FailAt(at) if self.position >= at => {
+                let damaged = Error::integrity("the stored bytes are damaged").with_context("offset", at);
+                return Poll::Ready(Err(std::io::Error::other(damaged)));
+            }
+            SourceFault::FailAt(at) | SourceFault::CutAt(at) => (at, usize::MAX),
+            SourceFault::Torn => (usize::MAX, TORN_BYTES),
+            SourceFault::None | SourceFault::FlipAt(_) => (usize::MAX, usize::MAX),
+        };
+        let end = end.min(self.data.len());
+        let rest = self.data.get(self.position..end).unwrap_or_default();
+        let take = rest.len().min(most).min(out.remaining());
+        out.put_slice(rest.get(..take).unwrap_or_default());
+        self.position += take;
+        Poll::Ready(Ok(()))
+    }
+}

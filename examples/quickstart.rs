@@ -21,13 +21,13 @@ async fn main() -> Result<()> {
 
     let volume = Volume::new("uploads", &uploads);
     let stack = Stack::builder("quickstart").service(volume.clone()).build()?;
-    print!("{}", stack.check_now(&[]).await);
+    println!("{}", stack.check_now(&[]).await);
 
     let location = format!("file://{}", folder.path().join("repository").display());
     let repository = Repository::open_or_create(&location, RepositoryOptions::new().unencrypted()).await?;
     let backup = repository.backup(&stack).with_tag("quickstart").run().await?;
-    print!("{backup}");
-    print!("{}", repository.verify(backup.id(), VerifyLevel::Content).await?);
+    println!("{backup}");
+    println!("{}", repository.verify(backup.id(), VerifyLevel::Content).await?);
 
     let before = volume.census().await?;
     wipe(&uploads).map_err(|error| Error::io("wipe the folder", error))?;
@@ -35,8 +35,8 @@ async fn main() -> Result<()> {
 
     let options = RestoreOptions::new().with_old_data(OldData::Remove);
     let plan = repository.plan_restore(backup.id(), &stack, &options).await?;
-    print!("{plan}");
-    print!("{}", repository.apply_restore(plan, &stack).await?);
+    println!("{plan}");
+    println!("{}", repository.apply_restore(plan, &stack).await?);
 
     let differences = before.diff(&volume.census().await?);
     match differences.first() {

@@ -180,19 +180,19 @@ fn weight(service: &ServiceReport) -> Option<Status> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ready = if self.ready { "ready" } else { "not ready" };
-        writeln!(f, "{}: {}, {ready}", self.stack, self.status)?;
+        write!(f, "{}: {}, {ready}", self.stack, self.status)?;
         for service in &self.services {
-            write!(f, "  {:<16} {:<12} {:<10}", service.id.as_str(), service.kind, service.status)?;
+            write!(f, "\n  {:<16} {:<12} {:<10}", service.id.as_str(), service.kind, service.status)?;
             if let Some(latency_ms) = service.latency_ms {
                 write!(f, " {latency_ms:>9.2} ms")?;
             }
-            writeln!(f, "  {}", service.endpoint)?;
+            write!(f, "  {}", service.endpoint)?;
             if let Some(failure) = &service.failure {
-                writeln!(f, "    {}: {}", failure.kind, failure.message)?;
+                write!(f, "\n    {}: {}", failure.kind, failure.message)?;
             }
             let findings = service.observation.iter().flat_map(|seen| &seen.findings).chain(&service.exceeded);
             for finding in findings {
-                writeln!(f, "    {}: {}", finding.code, finding.message)?;
+                write!(f, "\n    {}: {}", finding.code, finding.message)?;
             }
         }
         Ok(())

@@ -1,0 +1,102 @@
+//! `stackctl`: the whole library as one tool.
+//!
+//! ```text
+//! stackctl --stack shop --service postgres=env:DATABASE_URL --service cache=redis://127.0.0.1 \
+//!     --repository file:///var/backups/shop backup --unencrypted --tag nightly
+//! ```
+
+mod backup;
+mod cli;
+mod doctor;
+mod exit;
+mod health;
+mod location;
+mod output;
+mod restore;
+mod setup;
+mod verify;
+
+use std::future::pending;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use stackkit::Error;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::Output;
+
+/// How long the end waits for blocking work: file operations take far less, a read of the terminal may never end.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Output::new(cli.json);
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return ended(Err(Failure::usage(Error::io("start the runtime", error))), &out),
+    };
+    let outcome = runtime.block_on(async {
+        // The command's future is dropped when a signal comes first: children end, staged files go.
+        tokio::select! {
+            outcome = Box::pin(run(&cli, &mut out)) => outcome,
+            interrupted = interrupt() => interrupted,
+        }
+    });
+    runtime.shutdown_timeout(SHUTDOWN_WAIT);
+    ended(outcome, &out)
+}
+
+/// Tells the error, if there is one, and gives the exit code.
+fn ended(outcome: Outcome, out: &Output) -> ExitCode {
+    let exit = match outcome {
+        Ok(Exit::Interrupted) => {
+            out.warning("interrupted; nothing is half-written");
+            Exit::Interrupted
+        }
+        Ok(exit) => exit,
+        Err(failure) => {
+            out.error(&failure.error);
+            failure.exit
+        }
+    };
+    exit.into()
+}
+
+async fn run(cli: &Cli, out: &mut Output) -> Outcome {
+    let target = &cli.target;
+    match &cli.command {
+        Command::Health => health::health(&setup::stack(target, out)?, out).await,
+        Command::Serve { listen } => health::serve(&setup::stack(target, out)?, *listen, out).await,
+        Command::Wait { timeout } => health::wait(&setup::stack(target, out)?, *timeout, out).await,
+        Command::Backup(args) => {
+            let url = setup::repository_url(target, out)?;
+            backup::backup(&setup::stack(target, out)?, &url, args, out).await
+        }
+        Command::List { all } => {
+            backup::list(&setup::repository_url(target, out)?, target.stack.as_deref(), *all, out).await
+        }
+        Command::Verify { backup, level } => verify::verify(target, backup, *level, out).await,
+        Command::Restore(args) => restore::restore(target, args, out).await,
+        Command::Doctor => {
+            let repository = target.repository.as_ref().map(|_| setup::repository_url(target, out)).transpose()?;
+            doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), out).await
+        }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn interrupt() -> Outcome {
+    let failed = |error| Failure::usage(Error::io("listen for signals", error));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        Some(()) = interrupt.recv() => {}
+        Some(()) = terminate.recv() => {}
+        else => pending().await,
+    }
+    Ok(Exit::Interrupted)
+}

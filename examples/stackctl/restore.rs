@@ -1,0 +1,57 @@
+//! `restore`: shows the plan, asks, restores.
+
+use std::io::{self, IsTerminal};
+
+use stackkit::{Error, RestoreOptions};
+
+use crate::backup::open;
+use crate::cli::{RestoreArgs, Target};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::Output;
+use crate::setup;
+use crate::verify::{absent, find};
+
+/// Restores a backup over the services of the command line, or over those of `--to`.
+pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Output) -> Outcome {
+    let stack = setup::stack_with(target, &args.to, out)?;
+    if let Some(id) = args.only.iter().find(|id| stack.service(id.as_str()).is_none()) {
+        let error = Error::config("--only names a service that the stack does not have").with_context("service", id);
+        return Err(Failure::usage(error));
+    }
+    let repository = open(&setup::repository_url(target, out)?).await?;
+    let id = find(&repository, &args.backup, stack.name()).await?;
+    let options = match args.only.is_empty() {
+        true => RestoreOptions::new(),
+        false => RestoreOptions::new().only(args.only.iter().map(|id| id.as_str())),
+    };
+    let plan = repository.plan_restore(&id, &stack, &options).await.map_err(absent)?;
+    if args.plan {
+        out.result(&plan, &plan).map_err(Failure::usage)?;
+        return Ok(Exit::Done);
+    }
+    if !args.yes {
+        out.note(&plan);
+        if !confirmed(stack.name(), out).await? {
+            return Ok(Exit::No);
+        }
+    }
+    let report = repository.apply_restore(plan, &stack).await.map_err(absent)?;
+    out.result(&report, &report).map_err(Failure::usage)?;
+    Ok(Exit::Done)
+}
+
+/// Whether the person at the terminal types the stack's name.
+///
+/// # Errors
+/// Usage, if there is nobody to ask.
+async fn confirmed(stack: &str, out: &Output) -> Outcome<bool> {
+    if !io::stdin().is_terminal() {
+        let message = "nobody can be asked: show the plan with --plan, then restore with --yes";
+        return Err(Failure::usage(Error::config(message)));
+    }
+    out.note(format_args!("Type the stack's name, {stack}, to restore:"));
+    let failed = |error| Failure::usage(Error::io("read the answer", error));
+    let answer = tokio::task::spawn_blocking(|| io::stdin().lines().next().transpose());
+    let answer = answer.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
+    Ok(answer.is_some_and(|answer| answer.trim() == stack))
+}

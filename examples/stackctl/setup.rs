@@ -1,0 +1,77 @@
+//! From the command line to a stack.
+
+use std::sync::Arc;
+
+use stackkit::{Error, Result, Secret, Service, Stack};
+
+use crate::cli::{Named, Target};
+use crate::exit::{Failure, Outcome};
+use crate::location::{Location, passwords};
+use crate::output::Output;
+
+/// The stack that the command line describes, with a warning for all that works and should not stay so.
+///
+/// # Errors
+/// Usage, if there is no service, or one can't be read.
+pub(crate) fn stack(target: &Target, out: &mut Output) -> Outcome<Stack> {
+    stack_with(target, &[], out)
+}
+
+/// The same with some services somewhere else: each of `elsewhere` replaces the service of its id.
+///
+/// # Errors
+/// As [`stack`]; also if one of `elsewhere` has no id.
+pub(crate) fn stack_with(target: &Target, elsewhere: &[Named], out: &mut Output) -> Outcome<Stack> {
+    if let Some(nameless) = elsewhere.iter().find(|named| named.id.is_none()) {
+        let error = Error::config("--to needs the id of a service: ID=URL")
+            .with_context("location", format!("{:?}", nameless.location));
+        return Err(Failure::usage(error));
+    }
+    let moved = |service: &&Arc<dyn Service>| elsewhere.iter().any(|named| named.id.as_ref() == Some(service.id()));
+    let mut services = Vec::new();
+    for named in &target.services {
+        services.push(service(named, out).map_err(Failure::usage)?);
+    }
+    services.retain(|service| !moved(&service));
+    for named in elsewhere {
+        services.push(service(named, out).map_err(Failure::usage)?);
+    }
+    if services.is_empty() {
+        return Err(Failure::usage(Error::config("the stack has no service: say --service [ID=]URL")));
+    }
+    let builder =
+        services.into_iter().fold(Stack::builder(target.stack_name()), |stack, service| stack.service(service));
+    let stack = builder.build().map_err(Failure::usage)?;
+    for warning in stack.warnings() {
+        out.warning(&warning.to_string());
+    }
+    Ok(stack)
+}
+
+fn service(named: &Named, out: &mut Output) -> Result<Arc<dyn Service>> {
+    let url = url(&named.location, "--service", out)?;
+    match &named.id {
+        Some(id) => stackkit::service_with_id(id, url.expose()).map_err(|error| error.with_service(id.clone())),
+        None => stackkit::service(url.expose()),
+    }
+}
+
+/// The URL of a location, after a warning if it shows a password.
+fn url(location: &Location, flag: &str, out: &mut Output) -> Result<Secret> {
+    if location.shows_password() {
+        out.warning(&format!("the password in {flag} can be read by every user of this machine; say env:NAME instead"));
+    }
+    let url = location.url()?;
+    out.hide(passwords(url.expose()));
+    Ok(url)
+}
+
+/// The repository's URL.
+///
+/// # Errors
+/// Usage, if none was given, or its variable is not set.
+pub(crate) fn repository_url(target: &Target, out: &mut Output) -> Outcome<Secret> {
+    let missing = || Failure::usage(Error::config("the command needs --repository URL"));
+    let location = target.repository.as_ref().ok_or_else(missing)?;
+    url(location, "--repository", out).map_err(Failure::usage)
+}

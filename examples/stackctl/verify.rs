@@ -1,0 +1,54 @@
+//! `verify`, and finding the backup that is meant.
+
+use stackkit::backup::{BackupId, Repository};
+use stackkit::{ErrorKind, VerifyLevel};
+
+use crate::backup::open;
+use crate::cli::{Level, Target, Wanted};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::Output;
+use crate::setup;
+
+/// Checks a backup. The vendors' formats are parsed by the services of the command line, where there are any.
+pub(crate) async fn verify(target: &Target, wanted: &Wanted, level: Level, out: &mut Output) -> Outcome {
+    let repository = open(&setup::repository_url(target, out)?).await?;
+    let id = find(&repository, wanted, target.stack_name()).await.map_err(damaged)?;
+    let level = match level {
+        Level::Stored => VerifyLevel::Stored,
+        Level::Content => VerifyLevel::Content,
+    };
+    let report = match target.services.is_empty() {
+        true => repository.verify(&id, level).await,
+        false => repository.verify_with(&id, level, &setup::stack(target, out)?).await,
+    };
+    let report = report.map_err(|error| damaged(absent(error)))?;
+    out.result(&report, &report).map_err(Failure::usage)?;
+    Ok(if report.is_ok() { Exit::Done } else { Exit::No })
+}
+
+/// Whatever is damaged, down to the manifest, is what was asked about.
+fn damaged(failure: Failure) -> Failure {
+    match failure.error.kind() {
+        ErrorKind::Integrity => Failure { exit: Exit::No, ..failure },
+        _ => failure,
+    }
+}
+
+/// The id of the wanted backup.
+///
+/// # Errors
+/// No, if the stack has no backup; else the repository's.
+pub(crate) async fn find(repository: &Repository, wanted: &Wanted, stack: &str) -> Outcome<BackupId> {
+    match wanted {
+        Wanted::Id(id) => Ok(*id),
+        Wanted::Latest => repository.latest(stack).await.map_err(absent),
+    }
+}
+
+/// What the repository does not have is an answer; all else is a failure.
+pub(crate) fn absent(error: stackkit::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::NotFound if error.service().is_none() => Failure { exit: Exit::No, error },
+        _ => Failure::repository(error),
+    }
+}

@@ -108,17 +108,14 @@ impl Postgres {
         standby: bool,
     ) -> Result<(String, String)> {
         let lock_ms = self.config().lock_timeout.as_millis().max(1);
-        let mut sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {lock_ms}; \
-             SET LOCAL lock_timeout = {lock_ms};"
-        );
+        let mut sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {lock_ms};");
         if !relations.is_empty() {
             let names: Vec<String> = relations.iter().map(Relation::sql).collect();
             sql.push_str(&format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE;", names.join(", ONLY ")));
         }
         session.execute(&sql).await?;
         let position = if standby { "pg_last_wal_replay_lsn()" } else { "pg_current_wal_lsn()" };
-        let export = format!("SET LOCAL statement_timeout = 0; SELECT pg_export_snapshot(), {position}");
+        let export = format!("SELECT pg_export_snapshot(), {position}");
         let row = session.row(&export).await?;
         Ok((text(&row, 0)?.to_owned(), text(&row, 1)?.to_owned()))
     }

@@ -119,6 +119,9 @@ impl Needs<'_> {
         for role in self.absent(&self.contents.owners, "pg_roles", "rolname").await? {
             missing.push(format!("the role {role}, which owns objects of the dump"));
         }
+        for role in self.foreign_owners().await? {
+            missing.push(format!("membership in the role {role}, which owns objects of the dump"));
+        }
         let prepared = format!("SELECT gid FROM pg_prepared_xacts WHERE database = {}", literal(self.database));
         for row in self.admin.rows(&prepared).await? {
             missing.push(format!("the end of the prepared transaction {}", text(&row, 0)?));
@@ -134,6 +137,18 @@ impl Needs<'_> {
         let values: Vec<String> = names.iter().map(|name| format!("({})", literal(name))).collect();
         let values = values.join(", ");
         let sql = format!("SELECT n FROM (VALUES {values}) v(n) WHERE n NOT IN (SELECT {column}::text FROM {view})");
+        self.admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
+    }
+
+    /// The owners that exist and that this role can't act for.
+    async fn foreign_owners(&self) -> Result<Vec<String>> {
+        let names: Vec<String> = self.contents.owners.iter().map(|name| literal(name)).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = names.join(", ");
+        let sql =
+            format!("SELECT rolname FROM pg_roles WHERE rolname IN ({names}) AND NOT pg_has_role(rolname, 'MEMBER')");
         self.admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
     }
 

@@ -148,11 +148,11 @@ impl VendorTool {
 ///
 /// Looks into the configured directories and no others; without such into `PATH` and where packages put the tools.
 pub(crate) async fn find(name: &'static str, config: &PostgresConfig, need: Version) -> Result<VendorTool> {
-    let (directories, mut looked_in) = match config.tool_dirs.is_empty() {
-        false => (config.tool_dirs.clone(), Vec::new()),
+    let (directories, looked_in) = match config.tool_dirs.is_empty() {
+        false => (config.tool_dirs.clone(), shown(&config.tool_dirs)),
         true => {
             let packages = PACKAGE_PLACES.map(|(parent, start, end)| format!("{parent}/{start}*/{end}"));
-            (default_directories().await, Vec::from(packages))
+            (default_directories().await, [shown(&path_directories()), packages.to_vec()].concat())
         }
     };
     let mut found = Vec::new();
@@ -166,9 +166,12 @@ pub(crate) async fn find(name: &'static str, config: &PostgresConfig, need: Vers
     if let Some(tool) = choose(&found, need) {
         return Ok(tool.clone());
     }
-    looked_in.splice(..0, directories.iter().map(|directory| directory.display().to_string()));
     unusable.extend(found.iter().map(|tool| format!("{} ({})", tool.path.display(), tool.version)));
     Err(missing(name, need, &unusable, &looked_in))
+}
+
+fn shown(directories: &[PathBuf]) -> Vec<String> {
+    directories.iter().map(|directory| directory.display().to_string()).collect()
 }
 
 /// The tool of the series closest to `need` that is not older; of that series the newest.

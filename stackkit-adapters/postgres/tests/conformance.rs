@@ -1,5 +1,7 @@
 //! The adapter against real servers.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a failed expectation fails the case")]
+
 #[path = "conformance/backup.rs"]
 mod backup;
 #[path = "conformance/faults.rs"]

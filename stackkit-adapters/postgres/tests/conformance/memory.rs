@@ -12,10 +12,12 @@ use stackkit_core::backup::{
 use stackkit_core::{BackupProvider, Result, async_trait};
 use stackkit_postgres::Postgres;
 
-/// Finished artifacts by name, and how many bytes were written in all.
+type Artifacts = BTreeMap<ArtifactName, (ArtifactSpec, Vec<u8>)>;
+
+/// Finished artifacts by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
-    finished: Arc<Mutex<BTreeMap<ArtifactName, (ArtifactSpec, Vec<u8>)>>>,
+    finished: Arc<Mutex<Artifacts>>,
     infos: Vec<ArtifactInfo>,
 }
 
@@ -41,9 +43,9 @@ impl Memory {
     }
 
     /// The source with other bytes in its only artifact.
-    pub(crate) fn with_bytes(self, bytes: Vec<u8>) -> Self {
+    pub(crate) fn with_bytes(self, bytes: &[u8]) -> Self {
         for artifact in self.finished.lock().expect("no panic").values_mut() {
-            artifact.1.clone_from(&bytes);
+            artifact.1 = bytes.to_vec();
         }
         self.sealed()
     }

@@ -173,6 +173,7 @@ async fn a_plan_that_lacks_something_is_refused() {
     let plan = limited.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
     assert!(plan.missing.iter().any(|missing| missing.contains("CREATEDB")), "{plan}");
     assert!(plan.missing.iter().any(|missing| missing.contains("ownership")), "{plan}");
+    assert!(plan.missing.iter().any(|missing| missing.contains("membership in the role postgres")), "{plan}");
 }
 
 async fn damage_leaves_the_old_data() {
@@ -181,7 +182,7 @@ async fn damage_leaves_the_old_data() {
     let (memory, report) = dump(&service).await.expect("a dump");
     let mut bytes = memory.bytes();
     bytes.truncate(bytes.len() - 100);
-    let memory = memory.with_bytes(bytes);
+    let memory = memory.with_bytes(&bytes);
     let error = restore(&service, &memory, &report).await.expect_err("a cut archive");
     assert_eq!((error.kind(), error.target()), (ErrorKind::ToolFailed, Some(TargetState::Old)), "{error:?}");
     assert_eq!(content(&postgres, postgres.database()).await, before);

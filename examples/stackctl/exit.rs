@@ -52,10 +52,10 @@ impl Failure {
     }
 
     /// Of a call on the repository, which may talk to services too: their errors name them. Damaged bytes are the
-    /// repository's, whosever they are.
+    /// repository's, whosever they are; a storage that this version does not know is a matter of configuration.
     pub(crate) fn repository(error: Error) -> Self {
         let exit = match (error.kind(), error.service()) {
-            (ErrorKind::Config, _) => Exit::Usage,
+            (ErrorKind::Config, _) | (ErrorKind::Unsupported, None) => Exit::Usage,
             (ErrorKind::Integrity, _) | (_, None) => Exit::Repository,
             (_, Some(_)) => Exit::Service,
         };

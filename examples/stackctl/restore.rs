@@ -32,6 +32,7 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
     if !args.yes {
         out.note(&plan);
         if !confirmed(stack.name(), out).await? {
+            out.note("another name was typed; nothing is changed");
             return Ok(Exit::No);
         }
     }

@@ -1,0 +1,152 @@
+//! Dumps of directories that are awkward or do not stand still.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+use stackkit_core::backup::DumpContext;
+use stackkit_core::{BackupProvider, Error, ErrorKind};
+
+use crate::memory::Sink;
+use crate::support::{Place, dump, restore};
+use crate::{Case, Ending, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    two_dumps_are_equal,
+    the_census_is_that_of_the_directory,
+    an_empty_directory_is_dumped,
+    sockets_and_fifos_are_skipped_with_a_warning,
+    a_file_that_shrinks_is_reported,
+    a_file_that_vanishes_is_reported,
+    a_failing_sink_stops_the_dump,
+    a_dropped_dump_stops_reading,
+    a_missing_directory_is_not_found,
+    reserved_names_are_left_out,
+];
+
+async fn two_dumps_are_equal() -> Ending {
+    let place = Place::full();
+    let ((one, _), (other, _)) = tokio::join!(dump(&place.volume), dump(&place.volume));
+    assert!(one.data == other.data);
+    Ok(())
+}
+
+async fn the_census_is_that_of_the_directory() -> Ending {
+    let place = Place::full();
+    let (_, report) = dump(&place.volume).await;
+    assert_eq!(place.volume.census().await.unwrap(), report.census);
+    assert_eq!(report.census.count("symlinks"), 3);
+    Ok(())
+}
+
+async fn an_empty_directory_is_dumped() -> Ending {
+    let place = Place::empty();
+    let (backup, report) = dump(&place.volume).await;
+    assert!(report.census.counts.values().all(|count| *count == 0));
+    let again = restore(&place.volume, &backup, Some(&report.census)).await.unwrap();
+    assert_eq!(again.old_data_kept_as, None);
+    assert_eq!(place.siblings(), [""; 0]);
+    Ok(())
+}
+
+async fn sockets_and_fifos_are_skipped_with_a_warning() -> Ending {
+    let place = Place::empty();
+    let _socket = UnixListener::bind(place.path().join("socket")).unwrap();
+    mkfifoat(CWD, place.path().join("fifo"), Mode::from_raw_mode(0o600)).unwrap();
+    fs::write(place.path().join("file"), "x").unwrap();
+    let (_, report) = dump(&place.volume).await;
+    assert_eq!(report.warnings, ["fifo: a FIFO was skipped", "socket: a socket was skipped"]);
+    assert_eq!(report.census.count("files"), 1);
+    assert_eq!(place.volume.census().await.unwrap(), report.census);
+    Ok(())
+}
+
+/// Larger than all buffers on the way to the sink.
+const LARGE_BYTES: usize = 16 * 1024 * 1024;
+
+async fn a_file_that_shrinks_is_reported() -> Ending {
+    let place = Place::empty();
+    let file = place.path().join("large");
+    fs::write(&file, vec![1; LARGE_BYTES]).unwrap();
+    let sink = Sink::watched(move |write| {
+        if write == 1 {
+            fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(1000).unwrap();
+        }
+        Ok(())
+    });
+    let report = place.volume.begin(&DumpContext::new()).await.unwrap().run(&sink).await.unwrap();
+    assert_eq!(report.warnings.len(), 1);
+    assert!(report.warnings[0].starts_with("large: changed while it was read"), "{:?}", report.warnings);
+    assert_eq!(report.census.count("bytes"), LARGE_BYTES as u64);
+    // The archive is whole all the same, and holds what the census says.
+    let backup = sink.backup().unwrap();
+    restore(&place.volume, &backup, Some(&report.census)).await.unwrap();
+    Ok(())
+}
+
+async fn a_file_that_vanishes_is_reported() -> Ending {
+    let place = Place::empty();
+    fs::write(place.path().join("large"), vec![1; LARGE_BYTES]).unwrap();
+    let victim = place.path().join("victim");
+    fs::write(&victim, "x").unwrap();
+    let sink = Sink::watched(move |write| {
+        if write == 1 {
+            fs::remove_file(&victim).unwrap();
+        }
+        Ok(())
+    });
+    let report = place.volume.begin(&DumpContext::new()).await.unwrap().run(&sink).await.unwrap();
+    assert_eq!(report.warnings, ["victim: vanished or changed its kind while the directory was read"]);
+    assert_eq!(report.census.count("files"), 1);
+    Ok(())
+}
+
+async fn a_failing_sink_stops_the_dump() -> Ending {
+    let place = Place::full();
+    let sink = Sink::watched(|write| match write {
+        2 => Err(Error::new(ErrorKind::Io, "the disk is full")),
+        _ => Ok(()),
+    });
+    let error = place.volume.begin(&DumpContext::new()).await.unwrap().run(&sink).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(sink.backup().is_none());
+    Ok(())
+}
+
+async fn a_dropped_dump_stops_reading() -> Ending {
+    let place = Place::empty();
+    fs::write(place.path().join("large"), vec![1; LARGE_BYTES]).unwrap();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&writes);
+    let sink = Sink::watched(move |_| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let dump = place.volume.begin(&DumpContext::new()).await.unwrap();
+    tokio::select! {
+        biased;
+        () = async { while writes.load(Ordering::SeqCst) == 0 { tokio::task::yield_now().await } } => {}
+        _ = dump.run(&sink) => {}
+    }
+    assert!(sink.backup().is_none());
+    Ok(())
+}
+
+async fn a_missing_directory_is_not_found() -> Ending {
+    let place = Place::missing();
+    let error = place.volume.begin(&DumpContext::new()).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.service().map(stackkit_core::ServiceId::as_str), Some("uploads"));
+    Ok(())
+}
+
+async fn reserved_names_are_left_out() -> Ending {
+    let place = Place::empty();
+    fs::create_dir_all(place.path().join(".stackkit-old-1/deep")).unwrap();
+    fs::create_dir_all(place.path().join("deep/.stackkit-mine")).unwrap();
+    let (_, report) = dump(&place.volume).await;
+    assert_eq!(report.census.count("directories"), 2);
+    Ok(())
+}

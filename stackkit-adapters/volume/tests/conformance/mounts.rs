@@ -1,0 +1,177 @@
+//! Full, read-only and mounted targets, on small file systems in memory. Only root can mount them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stackkit_core::backup::{RestoreContext, TargetState};
+use stackkit_core::health::Tier;
+use stackkit_core::{BackupProvider, ErrorKind, HealthCheck};
+use stackkit_volume::Volume;
+use tempfile::TempDir;
+
+use crate::health::probe_context;
+use crate::memory::Backup;
+use crate::support::{Place, dump, listing, names, plan, replace, restore, run};
+use crate::{Case, Ending, Ignored, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    a_full_target_keeps_the_old_data,
+    a_full_mount_point_keeps_the_old_data,
+    a_read_only_target_keeps_the_old_data,
+    a_mount_point_is_restored_from_inside,
+    a_mount_inside_the_volume_stops_the_swap,
+    a_full_disk_is_found_by_the_probe,
+];
+
+/// A file system in memory, gone with the value.
+struct Mount {
+    directory: TempDir,
+}
+
+impl Mount {
+    async fn new(size: &str) -> Result<Self, Ignored> {
+        let directory = tempfile::tempdir().unwrap();
+        mount(directory.path(), size).await?;
+        Ok(Self { directory })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    async fn make_read_only(&self) {
+        let args = ["-o", "remount,ro"].map(OsStr::new);
+        run("mount", &[&args[..], &[self.path().as_os_str()]].concat()).await.unwrap();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        unmount(self.directory.path());
+    }
+}
+
+async fn mount(path: &Path, size: &str) -> Result<(), Ignored> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Ignored("only root can mount a small file system".to_owned()));
+    }
+    let options = format!("size={size}");
+    let args = ["-t", "tmpfs", "-o", &options, "stackkit-test"].map(OsStr::new);
+    let mounted = run("mount", &[&args[..], &[path.as_os_str()]].concat()).await;
+    mounted.map(drop).map_err(|error| Ignored(format!("a file system can't be mounted: {error}")))
+}
+
+/// Also where the mount is busy or the runtime is gone: a lazy unmount on a thread with a runtime of its own.
+fn unmount(path: &Path) {
+    let path = path.to_path_buf();
+    let unmounting = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(run("umount", &["-l".as_ref(), path.as_os_str()])).ok();
+    });
+    unmounting.join().ok();
+}
+
+/// A backup that does not fit one mebibyte.
+async fn large_backup() -> Backup {
+    let place = Place::empty();
+    for name in ["a", "b", "c"] {
+        fs::write(place.path().join(name), vec![3; 900_000]).unwrap();
+    }
+    dump(&place.volume).await.0
+}
+
+async fn fails_with_old_data(target: PathBuf, backup: &Backup) {
+    let volume = Volume::new("small", &target);
+    let before = listing(&target).await;
+    let error = restore(&volume, backup, None).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Io, Some(TargetState::Old)), "{error:?}");
+    let contents =
+        |listing: String| listing.lines().filter(|line| !line.starts_with(' ')).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(contents(listing(&target).await), contents(before));
+}
+
+async fn a_full_target_keeps_the_old_data() -> Ending {
+    let mount = Mount::new("1m").await?;
+    let target = mount.path().join("data");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("old"), "old data").unwrap();
+    fails_with_old_data(target, &large_backup().await).await;
+    assert_eq!(names(mount.path()), ["data"]);
+    Ok(())
+}
+
+async fn a_full_mount_point_keeps_the_old_data() -> Ending {
+    let mount = Mount::new("1m").await?;
+    fs::write(mount.path().join("old"), "old data").unwrap();
+    fails_with_old_data(mount.path().to_path_buf(), &large_backup().await).await;
+    assert_eq!(names(mount.path()), ["old"]);
+    Ok(())
+}
+
+async fn a_read_only_target_keeps_the_old_data() -> Ending {
+    let mount = Mount::new("1m").await?;
+    let target = mount.path().join("data");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("old"), "old data").unwrap();
+    mount.make_read_only().await;
+    fails_with_old_data(target.clone(), &large_backup().await).await;
+    let seen = Volume::new("small", &target).probe(&probe_context(Tier::Vitals)).await.unwrap();
+    assert_eq!(seen.findings[0].code, "volume.readonly");
+    Ok(())
+}
+
+async fn a_mount_point_is_restored_from_inside() -> Ending {
+    let mount = Mount::new("64m").await?;
+    fs::write(mount.path().join("old"), "old data").unwrap();
+    let (backup, dumped) = dump(&plain_place().volume).await;
+    let volume = Volume::new("mounted", mount.path()).with_mount_required();
+    let first = plan(&volume, &backup).await;
+    assert!(first.warnings.iter().any(|warning| warning.contains("mount point")), "{first}");
+    let report = volume.restore(first, &backup, &RestoreContext::new().with_expected(dumped.census.clone())).await;
+    let kept = report.unwrap().old_data_kept_as.unwrap();
+    assert_eq!(fs::read_to_string(Path::new(&kept).join("old")).unwrap(), "old data");
+    assert_eq!(volume.census().await.unwrap(), dumped.census, "what is kept inside is not counted");
+    let seen = volume.probe(&probe_context(Tier::Ping)).await.unwrap();
+    assert_eq!(seen.findings, []);
+
+    fs::write(mount.path().join("more"), "x").unwrap();
+    let report = replace(&volume, &backup).await.unwrap();
+    assert_eq!((report.census, report.old_data_kept_as), (dumped.census, None));
+    Ok(())
+}
+
+/// Without attributes, which a file system in memory may not hold.
+fn plain_place() -> Place {
+    let place = Place::empty();
+    fs::create_dir_all(place.path().join("a/b")).unwrap();
+    fs::write(place.path().join("a/b/file"), "content").unwrap();
+    fs::write(place.path().join("file"), "content").unwrap();
+    place
+}
+
+async fn a_mount_inside_the_volume_stops_the_swap() -> Ending {
+    let mount_point = Mount::new("8m").await?;
+    let inner = mount_point.path().join("m");
+    fs::create_dir(&inner).unwrap();
+    fs::write(mount_point.path().join("a-first"), "old data").unwrap();
+    mount(&inner, "1m").await?;
+    let backup = dump(&plain_place().volume).await.0;
+    let volume = Volume::new("mounted", mount_point.path());
+    let error = restore(&volume, &backup, None).await.unwrap_err();
+    assert_eq!(error.target(), Some(TargetState::Old), "{error:?}");
+    assert_eq!(names(mount_point.path()), ["a-first", "m"]);
+    unmount(&inner);
+    Ok(())
+}
+
+async fn a_full_disk_is_found_by_the_probe() -> Ending {
+    let mount = Mount::new("1m").await?;
+    fs::write(mount.path().join("filler"), vec![1; 1024 * 1024]).unwrap();
+    let seen = Volume::new("small", mount.path()).probe(&probe_context(Tier::Vitals)).await.unwrap();
+    let codes: Vec<_> = seen.findings.iter().map(|finding| finding.code.as_ref()).collect();
+    assert!(codes.contains(&"volume.space.low"), "{codes:?}");
+    assert_eq!(seen.value("used_ratio"), Some(1.0));
+    assert_eq!(names(mount.path()), ["filler"]);
+    Ok(())
+}

@@ -10,7 +10,7 @@ use stackkit_core::{Dump, Error, ErrorKind, Result};
 
 use crate::census;
 use crate::client::Connection;
-use crate::error::RedisError;
+use crate::error::{RedisError, unreadable};
 use crate::metrics::Info;
 use crate::probe::loading;
 use crate::rdb::{Scan, Summary};
@@ -22,7 +22,7 @@ pub(crate) const ARTIFACT: &str = "dump.rdb";
 /// Its format, as manifests name it.
 pub(crate) const FORMAT: &str = "redis-rdb";
 
-/// Bytes handed to the sink at once: few enough calls to be free, small enough beside the pipeline's 1 MiB frames.
+/// Bytes handed to the sink at once, always so many but for the last: few enough calls to be free, small enough beside the pipeline's 1 MiB frames.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Bytes asked of the system at once.
 const READ_BYTES: usize = 256 << 10;
@@ -53,17 +53,13 @@ impl Redis {
         Ok(RedisDump { service: self.clone(), connection, info, point })
     }
 
-    /// Sends the handshake of a replica that wants the RDB and no commands after it.
+    /// Introduces itself as a replica, and asks for a full synchronisation only then: a server refuses `PSYNC` while it
+    /// still has something to say.
     async fn ask(&self, connection: &mut Connection, streamed: bool) -> Result<()> {
         let stall = self.config().stall_timeout;
-        let mut commands = Vec::new();
-        push_command(&mut commands, &[b"REPLCONF", b"rdb-only", b"1"]);
-        if streamed {
-            push_command(&mut commands, &[b"REPLCONF", b"capa", b"eof"]);
-        }
-        push_command(&mut commands, &[b"PSYNC", b"?", b"-1"]);
-        connection.send(&commands, stall).await?;
-        for _ in 0..1 + u8::from(streamed) {
+        let introduction = introduction(streamed);
+        connection.send(&introduction.concat(), stall).await?;
+        for _ in &introduction {
             match connection.receive(stall).await? {
                 Reply::Error(error) if error.code == "NOPERM" => return Err(refused(error)),
                 // Servers before 7.0 do not know `rdb-only`: they would send commands after the RDB, but by then this
@@ -72,7 +68,9 @@ impl Redis {
                 _ => return Err(RedisError::Answer.into()),
             }
         }
-        Ok(())
+        let mut psync = Vec::new();
+        push_command(&mut psync, &[b"PSYNC", b"?", b"-1"]);
+        Ok(connection.send(&psync, stall).await?)
     }
 
     /// Replication id and offset. While another save runs the server makes a replica wait, and sends a line feed every
@@ -104,6 +102,18 @@ fn streams(info: &Info) -> bool {
     large || info.is("rdb_last_bgsave_status", "err")
 }
 
+/// What a replica says that wants the RDB and no commands after it. Only one that announces `eof` can be streamed to.
+fn introduction(streamed: bool) -> Vec<Vec<u8>> {
+    let words: &[[&[u8]; 3]] = &[[b"REPLCONF", b"rdb-only", b"1"], [b"REPLCONF", b"capa", b"eof"]];
+    let said = words.iter().take(if streamed { 2 } else { 1 });
+    said.map(|words| {
+        let mut command = Vec::new();
+        push_command(&mut command, words);
+        command
+    })
+    .collect()
+}
+
 #[async_trait]
 impl Dump for RedisDump {
     fn point(&self) -> &PointInTime {
@@ -128,7 +138,7 @@ impl RedisDump {
         let mut body = Body::new(framing, self.connection.unread().split());
         while !body.ended() {
             if body.complete() || body.ready() >= CHUNK_BYTES {
-                store(body.take(), &mut scan, writer.as_mut()).await?;
+                store(body.take(CHUNK_BYTES), &mut scan, writer.as_mut()).await?;
             } else {
                 self.read(body.buffer()).await?;
             }
@@ -217,7 +227,7 @@ pub(crate) async fn scan_all(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
         buffer.clear();
-        if reader.read_buf(&mut buffer).await.map_err(|error| Error::io("read the artifact", error))? == 0 {
+        if reader.read_buf(&mut buffer).await.map_err(unreadable)? == 0 {
             return Ok(scan.finish().map_err(RedisError::Rdb)?);
         }
         scan.feed(&buffer).map_err(RedisError::Rdb)?;
@@ -240,6 +250,13 @@ mod tests {
         assert!(of("used_memory_dataset:67108864\n"));
         assert!(of("used_memory_dataset:1\nrdb_last_bgsave_status:err"));
         assert!(!of(""));
+    }
+
+    #[test]
+    fn a_small_data_set_does_not_wait_for_other_replicas() {
+        let text = |streamed| String::from_utf8(introduction(streamed).concat()).unwrap();
+        assert!(!text(false).contains("eof"), "the server would wait repl-diskless-sync-delay");
+        assert!(text(true).contains("capa\r\n$3\r\neof"));
     }
 
     #[test]

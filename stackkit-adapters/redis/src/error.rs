@@ -72,6 +72,14 @@ impl From<RedisError> for Error {
 #[error("{} {}", .0.code, .0.text)]
 struct Refused(ServerError);
 
+/// An artifact that can't be read: the backup engine's own error if that is the cause.
+pub(crate) fn unreadable(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::io("read the artifact", error),
+    }
+}
+
 /// What an error reply means. Most have a code of their own; `ERR` is told apart by the texts that the server's source
 /// has had unchanged since 2.6.
 fn refusal(error: &ServerError) -> (ErrorKind, &'static str) {

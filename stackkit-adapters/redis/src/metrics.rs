@@ -98,6 +98,7 @@ pub(crate) fn observe(info: &Info, previous: Option<&Observation>, now: Timestam
         }
     }
     seen = plain(seen, info);
+    seen = clock(seen, info, now);
     seen = memory(seen, info);
     seen = clients(seen, info, previous);
     seen = hit_ratio(seen, info, previous);
@@ -145,6 +146,14 @@ fn plain(mut seen: Observation, info: &Info) -> Observation {
         };
     }
     seen
+}
+
+/// How far the server's clock is ahead of ours; as exact as the way back of the answer is short.
+fn clock(seen: Observation, info: &Info, now: Timestamp) -> Observation {
+    match info.number::<f64>("server_time_usec") {
+        Some(micros) => seen.gauge("clock_skew_seconds", micros / 1e6 - now.as_duration().as_secs_f64()),
+        None => seen.unavailable("clock_skew_seconds", "not reported by this server"),
+    }
 }
 
 fn memory(seen: Observation, info: &Info) -> Observation {
@@ -300,7 +309,7 @@ fn float(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nuptime_in_seconds:60\r\n# Memory\r\nused_memory:90\r\nmaxmemory:100\r\n\
+    const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nserver_time_usec:159500000\r\nuptime_in_seconds:60\r\n# Memory\r\nused_memory:90\r\nmaxmemory:100\r\n\
         mem_fragmentation_ratio:1.5\r\nmaxclients:10\r\nconnected_clients:2\r\nkeyspace_hits:30\r\nkeyspace_misses:10\r\n\
         rejected_connections:0\r\nrdb_last_save_time:100\r\nrdb_last_bgsave_status:ok\r\nrole:master\r\n# Keyspace\r\n\
         db10:keys=1,expires=0,avg_ttl=0\r\ndb2:keys=7,expires=3,avg_ttl=9,subexpiry=0\r\n";
@@ -316,6 +325,7 @@ mod tests {
         assert_eq!(seen.value("memory_used_ratio"), Some(0.9));
         assert_eq!(seen.value("clients_used_ratio"), Some(0.2));
         assert_eq!(seen.value("last_save_age_seconds"), Some(60.0));
+        assert_eq!(seen.value("clock_skew_seconds"), Some(-0.5));
         assert_eq!(seen.value("memory_fragmentation_ratio"), None, "90 bytes say nothing of fragmentation");
         assert_eq!(seen.value("evictions_count"), None);
         assert_eq!(seen.info["version"], "7.0.15");

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use crate::census;
 use crate::client::Connection;
 use crate::dump::{FORMAT, scan_all};
-use crate::error::RedisError;
+use crate::error::{RedisError, unreadable};
 use crate::metrics::Info;
 use crate::rdb::{Checksum, Content, Event, Fault, MAX_VALUE_BYTES, MAX_VERSION, Reader, Summary};
 use crate::replay::Replay;
@@ -141,7 +141,7 @@ impl Redis {
         for (database, _) in content.counts.databases() {
             let number = database.to_string();
             let selected = connection.call(&[b"SELECT", number.as_bytes()], self.command_deadline()).await;
-            selected.map_err(|error| Error::from(error).with_context("database", database))?;
+            selected.map_err(|error| no_database(error, database))?;
         }
         let info = self.info(&mut connection).await?;
         let problems = misfits(&info, content, bulk_max);
@@ -195,7 +195,7 @@ impl Redis {
         let mut buffer = bytes::BytesMut::with_capacity(READ_BYTES);
         loop {
             buffer.clear();
-            let read = file.read_buf(&mut buffer).await.map_err(|error| Error::io("read the artifact", error))?;
+            let read = file.read_buf(&mut buffer).await.map_err(unreadable)?;
             if read == 0 {
                 break;
             }
@@ -260,6 +260,12 @@ impl Sender<'_> {
     }
 }
 
+/// A file with more databases than the target has.
+fn no_database(error: RedisError, database: u64) -> Error {
+    let error = Error::from(error).with_context("database", database);
+    if error.kind() == ErrorKind::NotFound { error.with_kind(ErrorKind::Incompatible) } else { error }
+}
+
 /// Any reply but an error.
 fn accepted(reply: Reply) -> Result<()> {
     match reply {
@@ -284,7 +290,7 @@ async fn read_head(source: &dyn ArtifactSource, artifact: &ArtifactInfo) -> Resu
     let mut bytes = Vec::new();
     let mut file = source.open_range(artifact.name(), 0..HEAD_BYTES.min(artifact.plain_bytes)).await?;
     let read = file.read_to_end(&mut bytes).await;
-    read.map_err(|error| Error::io("read the artifact", error))?;
+    read.map_err(unreadable)?;
     head(&bytes)
 }
 

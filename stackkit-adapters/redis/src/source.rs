@@ -9,14 +9,15 @@ use crate::config::{Address, PORT_DEFAULT, RedisConfig};
 
 impl RedisConfig {
     /// Reads `redis://[user][:password]@host[:port][/database]`, the same with `rediss://` for TLS, or
-    /// `redis+unix:///path/of/socket[?db=0]` (`unix://` too).
+    /// `redis+unix://[user][:password]@/path/of/socket[?db=0]` (`unix://` too; without a user, `redis+unix:///path`).
     ///
     /// User, password and path may be percent-encoded. Options: `db`, `ca_file`, and for a socket `user` and `pass`.
     ///
     /// # Errors
     /// `Config`, with the part of the URL that is wrong and never its password.
     pub fn from_url(url: &str) -> Result<Self> {
-        let url = Url::parse(url).map_err(|error| wrong("url", error.to_string()))?;
+        let (url, credentials) = without_credentials(url);
+        let url = Url::parse(&url).map_err(|error| wrong("url", error.to_string()))?;
         let mut config = match url.scheme() {
             "redis" => tcp(&url)?,
             "rediss" => tcp(&url)?.with_tls(true),
@@ -26,11 +27,9 @@ impl RedisConfig {
                 return Err(wrong("scheme", message));
             }
         };
-        if !url.username().is_empty() {
-            config.username = Some(decode(url.username(), "user")?);
-        }
-        if let Some(password) = url.password() {
-            config.password = Some(Secret::new(decode(password, "password")?));
+        if let Some((user, password)) = credentials {
+            config.username = Some(decode(&user, "user")?).filter(|user| !user.is_empty());
+            config.password = password.map(|password| decode(&password, "password")).transpose()?.map(Secret::new);
         }
         if url.fragment().is_some() {
             return Err(wrong("fragment", "a redis URL has none; write # as %23"));
@@ -79,6 +78,19 @@ impl RedisConfig {
         config.ca_file = own("CA_FILE").map(PathBuf::from).or(config.ca_file);
         Ok(config)
     }
+}
+
+/// Takes user and password out of a URL. A URL of the `url` crate has no user without a host, and a socket has no host;
+/// besides, what is not in the URL can't be in a message about it.
+fn without_credentials(url: &str) -> (String, Option<(String, Option<String>)>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
+    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some((credentials, host)) = rest[..authority_end].rsplit_once('@') else { return (url.to_owned(), None) };
+    let (user, password) = match credentials.split_once(':') {
+        Some((user, password)) => (user, Some(password.to_owned())),
+        None => (credentials, None),
+    };
+    (format!("{scheme}://{host}{}", &rest[authority_end..]), Some((user.to_owned(), password)))
 }
 
 fn tcp(url: &Url) -> Result<RedisConfig> {
@@ -177,6 +189,9 @@ mod tests {
             let config = RedisConfig::from_url(&format!("{scheme}:///run/r%C3%BC.sock?db=2&user=u&pass=p")).unwrap();
             assert_eq!(config.address, Address::Unix("/run/rü.sock".into()));
             assert_eq!((config.username.as_deref(), config.database), (Some("u"), Some(2)));
+            let config = RedisConfig::from_url(&format!("{scheme}://:a%3Ab@/r.sock")).unwrap();
+            assert_eq!(config.address, Address::Unix("/r.sock".into()));
+            assert_eq!((config.username, config.password), (None, Some(Secret::new("a:b"))));
         }
     }
 

@@ -149,7 +149,7 @@ mod tests {
             "[A-Za-z ]{0,12}".prop_map(|text| Reply::Status(text.into_bytes())),
             ("[A-Z]{1,9}", "[a-z ]{0,12}").prop_map(|(code, text)| Reply::Error(ServerError { code, text })),
             any::<i64>().prop_map(Reply::Integer),
-            prop::collection::vec(any::<u8>(), 0..30).prop_map(|body| Reply::Bulk(body)),
+            prop::collection::vec(any::<u8>(), 0..30).prop_map(Reply::Bulk),
             Just(Reply::Nil),
         ];
         leaf.prop_recursive(3, 20, 4, |inner| prop::collection::vec(inner, 0..4).prop_map(Reply::Array))

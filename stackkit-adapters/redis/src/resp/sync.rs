@@ -97,33 +97,24 @@ impl Body {
 
     /// How many bytes of the RDB are there and certain.
     pub(crate) fn ready(&self) -> usize {
+        let here = self.buffer.len();
         match &self.framing {
-            Framing::Length(left) => {
-                usize::try_from(*left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()))
-            }
-            Framing::Mark(mark) if ends_with_mark(&self.buffer, mark).is_some() => self.buffer.len(),
-            // The mark may have begun; a line feed may follow it.
-            Framing::Mark(_) => self.buffer.len().saturating_sub(2 * MARK_BYTES),
+            Framing::Length(left) => usize::try_from(*left).map_or(here, |left| left.min(here)),
+            // Unless the mark is complete it may have begun, and line feeds may follow it.
+            Framing::Mark(mark) => ends_with_mark(&self.buffer, mark).unwrap_or(here.saturating_sub(2 * MARK_BYTES)),
         }
     }
 
-    /// Takes the bytes of the RDB that are certain; empty if there are none.
-    pub(crate) fn take(&mut self) -> Bytes {
+    /// Takes bytes of the RDB that are certain, `most` at most; empty if there are none.
+    pub(crate) fn take(&mut self, most: usize) -> Bytes {
+        let complete = self.complete();
         let ready = self.ready();
-        match &mut self.framing {
-            Framing::Length(left) => {
-                *left -= u64::try_from(ready).unwrap_or(*left);
-                self.ended = *left == 0;
-                self.buffer.split_to(ready).freeze()
-            }
-            Framing::Mark(mark) => match ends_with_mark(&self.buffer, mark) {
-                Some(end) => {
-                    self.ended = true;
-                    self.buffer.split().freeze().slice(..end)
-                }
-                None => self.buffer.split_to(ready).freeze(),
-            },
+        let taken = self.buffer.split_to(ready.min(most)).freeze();
+        self.ended = complete && taken.len() == ready;
+        if let Framing::Length(left) = &mut self.framing {
+            *left -= u64::try_from(taken.len()).unwrap_or(*left);
         }
+        taken
     }
 }
 
@@ -145,7 +136,9 @@ mod tests {
         for piece in pieces {
             assert!(!body.ended());
             body.buffer().extend_from_slice(piece);
-            rdb.extend_from_slice(&body.take());
+            while body.ready() > 0 && !body.ended() {
+                rdb.extend_from_slice(&body.take(33));
+            }
         }
         (rdb, body.ended())
     }

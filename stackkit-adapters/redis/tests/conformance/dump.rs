@@ -1,0 +1,123 @@
+//! Both framings, broken disks, replicas that go.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use stackkit_core::backup::{ArtifactName, DumpContext};
+use stackkit_core::{ErrorKind, Service};
+use stackkit_fixtures::conformance::{MemorySink, Outcome, SinkFault, check, dump, refused, same, trial};
+use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_until};
+use stackkit_redis::Redis;
+
+use crate::target::{check_rdb, content, every_type, info};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("redis::small_data_comes_from_the_servers_disk", "redis", small),
+        trial("redis::large_data_is_streamed", "redis", large),
+        trial("redis::a_failed_save_is_told_and_then_worked_around", "redis", failed_save),
+        trial("redis::a_dump_without_checksum_warns", "redis", without_checksum),
+        trial("redis::a_dropped_dump_is_no_replica", "redis", dropped),
+        trial("redis::a_replica_without_its_master_is_busy", "redis", orphan),
+    ]
+}
+
+fn service(redis: &RedisFixture) -> Arc<dyn Service> {
+    Arc::new(Redis::from_url(&redis.url()).expect("a URL of the fixture"))
+}
+
+/// Where the server saves.
+fn saved(redis: &RedisFixture) -> PathBuf {
+    redis.socket().with_file_name("dump.rdb")
+}
+
+async fn verified_by_the_vendor(dumped: &stackkit_fixtures::conformance::Dumped) -> Outcome<Vec<u8>> {
+    let bytes = dumped.backup.bytes(&ArtifactName::new("dump.rdb")?)?.to_vec();
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("dump.rdb");
+    std::fs::write(&file, &bytes)?;
+    check_rdb(&file).await?;
+    Ok(bytes)
+}
+
+/// A server writes a file only for a replica that did not announce `eof`; so there is no wait for other replicas.
+async fn small() -> Outcome {
+    let redis = redis().await?;
+    check(!saved(&redis).exists(), || "the server has saved before".to_owned())?;
+    let dumped = dump(&service(&redis)).await?;
+    let bytes = verified_by_the_vendor(&dumped).await?;
+    check(std::fs::read(saved(&redis))? == bytes, || "the artifact is not the server's file".to_owned())?;
+    same("census", &0, &dumped.report.census.counts.len())?;
+    every_type(&redis).await?;
+    verified_by_the_vendor(&dump(&service(&redis)).await?).await.map(drop)
+}
+
+async fn large() -> Outcome {
+    let settings =
+        RedisOptions::new().with_setting("repl-diskless-sync-delay", "0").with_setting("rdbcompression", "no");
+    let redis = redis_with(settings).await?;
+    redis.command(&["DEBUG", "POPULATE", "100000", "key", "800"]).await?;
+    let dumped = dump(&service(&redis)).await?;
+    check(!saved(&redis).exists(), || "the server wrote a file".to_owned())?;
+    same("keys", &100_000, &dumped.report.census.count("types.0.string"))?;
+    let bytes = verified_by_the_vendor(&dumped).await?;
+    check(bytes.len() > 80_000_000, || format!("{} bytes", bytes.len()))
+}
+
+async fn failed_save() -> Outcome {
+    let redis = redis_with(RedisOptions::new().with_setting("repl-diskless-sync-delay", "0")).await?;
+    every_type(&redis).await?;
+    // A directory in the place of the file: renaming over it fails even for a server of root.
+    std::fs::create_dir_all(saved(&redis).join("in-the-way"))?;
+    std::fs::set_permissions(saved(&redis), PermissionsExt::from_mode(0o755))?;
+    let error = refused("a dump", &[ErrorKind::Io], dump(&service(&redis)).await)?;
+    check(error.to_string().contains("background save"), || format!("the error does not say why: {error}"))?;
+    same("status", &"err".to_owned(), &info(&redis, "rdb_last_bgsave_status").await?)?;
+    let dumped = dump(&service(&redis)).await?;
+    verified_by_the_vendor(&dumped).await?;
+    check(dumped.report.census.count("keys.0") > 20, || format!("{:?}", dumped.report.census))
+}
+
+async fn without_checksum() -> Outcome {
+    let redis = redis_with(RedisOptions::new().with_setting("rdbchecksum", "no")).await?;
+    redis.command(&["SET", "k", "v"]).await?;
+    let dumped = dump(&service(&redis)).await?;
+    same("keys", &1, &dumped.report.census.count("keys.0"))?;
+    check(dumped.report.warnings.iter().any(|line| line.contains("checksum")), || format!("{:?}", dumped.report))
+}
+
+async fn dropped() -> Outcome {
+    let redis = redis().await?;
+    every_type(&redis).await?;
+    let before = content(&redis).await?;
+    let service = service(&redis);
+    let provider = service.backup_provider().expect("a provider");
+    let begun = provider.begin(&DumpContext::new()).await?;
+    let position = begun.point().position.clone().unwrap_or_default();
+    let (id, offset) = position.split_once(':').unwrap_or_default();
+    check(id.len() == 40 && offset.parse::<u64>().is_ok(), || format!("position {position:?}"))?;
+    let sink = MemorySink::new(SinkFault::StallAt(2));
+    tokio::select! {
+        () = sink.stalled() => {}
+        _ended = begun.run(&sink) => return check(false, || "the dump did not wait".to_owned()),
+    }
+    wait_until("no replica is left", Duration::from_secs(30), async || {
+        (info(&redis, "connected_slaves").await.ok()? == "0").then_some(())
+    })
+    .await?;
+    same("content", &before, &content(&redis).await?)
+}
+
+async fn orphan() -> Outcome {
+    let replica = redis().await?;
+    let gone = stackkit_fixtures::RefusedPort::bind()?;
+    let port = gone.address().port().to_string();
+    replica.command(&["REPLICAOF", "127.0.0.1", &port]).await?;
+    let error = refused("a dump", &[ErrorKind::Busy], dump(&service(&replica)).await)?;
+    check(error.to_string().contains("link to its master"), || format!("{error}"))?;
+    let seen = stackkit_fixtures::conformance::probe(&service(&replica), stackkit_core::health::Tier::Vitals).await?;
+    check(seen.findings.iter().any(|finding| finding.code == "redis.link.down"), || format!("{:?}", seen.findings))
+}

@@ -192,16 +192,18 @@ pub(crate) const REDIS_KEYS: u64 = 320_000;
 const ELEMENTS: u64 = 8;
 
 fn write_key(out: &mut impl Write, key: u64, random: &mut Rng) -> Result {
-    let mut element = |number: u64| format!("{number}-{:016x}-{key:08x}", random.u64(..));
-    let mut elements = || (0..ELEMENTS).map(&mut element);
+    let elements: Vec<String> = (0..ELEMENTS).map(|_| format!("{:016x}-{key:08x}", random.u64(..))).collect();
+    let named = |name: fn(usize) -> String| {
+        elements.iter().enumerate().flat_map(move |(number, value)| [name(number), value.clone()]).collect()
+    };
     let (verb, values): (_, Vec<String>) = match key % 8 {
-        0 | 1 => ("SET", vec![elements().collect()]),
-        2 => ("HSET", elements().enumerate().flat_map(|(field, value)| [format!("field{field}"), value]).collect()),
-        3 => ("RPUSH", elements().collect()),
-        4 => ("SADD", elements().collect()),
-        5 => ("ZADD", elements().enumerate().flat_map(|(score, value)| [score.to_string(), value]).collect()),
+        0 | 1 => ("SET", vec![elements.concat()]),
+        2 => ("HSET", named(|number| format!("field{number}"))),
+        3 => ("RPUSH", elements),
+        4 => ("SADD", elements),
+        5 => ("ZADD", named(|number| number.to_string())),
         6 => ("SADD", (0..ELEMENTS).map(|number| (number * key).to_string()).collect()),
-        _ => ("XADD", ["*".to_owned(), "field".to_owned(), elements().collect()].into()),
+        _ => ("XADD", vec!["*".to_owned(), "field".to_owned(), elements.concat()]),
     };
     let name = format!("{}:{key}", verb.to_lowercase());
     write_command(out, &[&[verb.to_owned(), name.clone()], values.as_slice()].concat())?;

@@ -11,7 +11,8 @@ use stackkit::backup::{
     Consistency, Dump, DumpContext, DumpReport, Inspection, PointInTime, RestoreContext, RestoreOptions, RestorePlan,
     RestoreReport, VendorInfo,
 };
-use stackkit::{Endpoint, Error, ErrorKind, Repository, RepositoryOptions, Service, ServiceId, Stack};
+use stackkit::backup::{Repository, RepositoryOptions};
+use stackkit::{Endpoint, Error, ErrorKind, Service, ServiceId, Stack};
 
 use crate::rounds::{Contender, Rounds, Row, Sample};
 use crate::{Result, data, run};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use stackkit::Clock;
 use stackkit::health::{ProbeContext, Tier};
 
 use crate::rounds::{Contender, Rounds, Row};
@@ -23,7 +24,7 @@ pub(crate) fn bench(rounds: &Rounds) -> Result<Vec<Row>> {
     let postgres = runtime.block_on(stackkit_fixtures::postgres())?;
     let redis = runtime.block_on(stackkit_fixtures::redis())?;
     let mut rows = Vec::new();
-    for (case, url) in [("postgres", postgres.url()), ("redis", redis.url())] {
+    for (case, url) in [("postgres", &postgres.url()), ("redis", &redis.url())] {
         let probe = |how: &'static str| move || run::ours("probe", case, [case, url, how]);
         let warm = Contender::new("warm connection", probe("warm"));
         let fresh = Contender::new("fresh connection per probe", probe("fresh"));
@@ -37,7 +38,8 @@ pub(crate) async fn child(args: &[String]) -> Result<BTreeMap<String, f64>> {
     let [case, url, how] = args else { return Err("probe takes a case, a URL, and `warm` or `fresh`".into()) };
     let service = stackkit::service(url)?;
     let check = service.health_check().ok_or("the service has no health check")?;
-    let probe = || check.probe_at(DEADLINE);
+    let clock = Clock::system();
+    let probe = async || check.probe(&ProbeContext::new(Tier::Vitals, clock.instant() + DEADLINE)).await;
     probe().await?;
     let start = run::now();
     for _ in 0..PROBES {

@@ -28,6 +28,7 @@ pub(crate) const VITALS: &str = "SELECT \
     pg_is_in_recovery()::int AS in_recovery, \
     pg_has_role('pg_read_all_stats', 'USAGE')::int AS sees_all, \
     current_setting('fsync') AS fsync, \
+    extract(epoch FROM clock_timestamp()) AS clock_seconds, \
     extract(epoch FROM now() - pg_postmaster_start_time()) AS uptime_seconds, \
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
         - coalesce(current_setting('reserved_connections', true)::int, 0) AS connections_max, \
@@ -68,6 +69,8 @@ pub(crate) struct Vitals {
     in_recovery: bool,
     sees_all: bool,
     fsync_off: bool,
+    /// The server's wall clock, in seconds since 1970.
+    pub(crate) clock_seconds: f64,
     uptime_seconds: f64,
     connections_max: f64,
     connections_used: f64,
@@ -105,6 +108,7 @@ impl Vitals {
             in_recovery: number("in_recovery")? > 0.0,
             sees_all: number("sees_all")? > 0.0,
             fsync_off: text("fsync")? == Some("off"),
+            clock_seconds: number("clock_seconds")?,
             uptime_seconds: number("uptime_seconds")?,
             connections_max: number("connections_max")?,
             connections_used: number("connections_used")?,

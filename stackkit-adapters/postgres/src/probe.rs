@@ -50,7 +50,11 @@ impl Postgres {
         }
         let millis = (cx.remaining() * SERVER_TENTHS / 10).as_millis().max(1);
         let sql = format!("SET statement_timeout = {millis}; {}", metrics::VITALS);
-        let mut observation = metrics::observe(&Vitals::read(&session.row(&sql).await?)?, cx.previous());
+        let vitals = Vitals::read(&session.row(&sql).await?)?;
+        let mut observation = metrics::observe(&vitals, cx.previous());
+        // Above 0 the server is ahead; as exact as the way back of the answer is short.
+        let now = cx.clock().now().as_duration().as_secs_f64();
+        observation = observation.gauge("clock_skew_seconds", vitals.clock_seconds - now);
         if cx.tier() >= Tier::Inventory {
             observation = metrics::inventory(observation, &session.rows(metrics::INVENTORY).await?)?;
         }

@@ -1,2 +1,74 @@
 //! The engine against storages that fail and repositories that are damaged.
-fn main() {}
+
+mod cases;
+mod support;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use cases::{backup, damage, faults, restore, stream};
+
+/// A case as a trial with a runtime of its own.
+fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run());
+        Ok(())
+    })
+}
+
+/// A case that may be impossible here: then it is ignored, and its kind says why.
+fn case_unless<F: Future<Output = ()>>(
+    name: &str,
+    why_not: Option<&'static str>,
+    run: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
+    match why_not {
+        None => case(name, run),
+        Some(reason) => case(name, run).with_ignored_flag(true).with_kind(reason),
+    }
+}
+
+macro_rules! cases {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        vec![$(case(concat!(stringify!($module), "::", stringify!($name)), $module::$name)),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut trials = cases![
+        stream::all_sizes_survive,
+        stream::ranges_read_only_their_frames,
+        stream::many_open_artifacts_make_progress,
+        stream::a_stalled_storage_stops_the_dump,
+        backup::services_are_pinned_together_and_listed,
+        backup::encryption_is_off_only_by_saying_so,
+        backup::order_is_the_manifests_within_a_second,
+        backup::a_failing_service_fails_the_backup_and_is_named,
+        backup::a_partial_backup_keeps_what_succeeded,
+        backup::chosen_services_must_exist_and_be_datastores,
+        backup::a_cancelled_backup_leaves_nothing,
+        backup::what_a_killed_backup_leaves_is_no_backup,
+        damage::every_flip_and_every_cut_is_found,
+        damage::damage_is_located_by_its_frame,
+        damage::swapped_objects_are_found,
+        damage::a_damaged_or_foreign_manifest_is_listed_as_such,
+        damage::a_later_repository_is_incompatible,
+        faults::every_call_fails_before_its_effect,
+        faults::every_call_fails_after_its_effect,
+        faults::every_call_fails_on_a_disk,
+        faults::a_provider_cannot_ignore_a_write_error,
+        restore::a_wiped_stack_comes_back,
+        restore::only_what_is_chosen_is_restored,
+        restore::a_plan_whose_target_changed_is_refused,
+        restore::a_plan_that_misses_something_is_refused_before_any_service,
+    ];
+    let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");
+    trials.push(case_unless("stream::zstd_reads_every_artifact", no_zstd, stream::zstd_reads_every_artifact));
+    let no_full_disk = backup::no_full_disk();
+    let full_disk = "backup::a_full_disk_is_io_and_leaves_nothing";
+    trials.push(case_unless(full_disk, no_full_disk, backup::a_full_disk_is_io_and_leaves_nothing));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use stackkit_core::backup::{BackupProvider, RestoreContext, RestoreOptions, RestorePlan, RestoreReport, TargetState};
+use stackkit_core::backup::{
+    ArtifactSource, BackupProvider, RestoreContext, RestoreOptions, RestorePlan, RestoreReport, TargetState,
+};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service, Stack};
 
 pub use plan::StackRestorePlan;
@@ -44,6 +46,20 @@ impl fmt::Display for StackRestoreReport {
 }
 
 impl Repository {
+    /// The artifacts of one service in a backup, for a reader of its own.
+    ///
+    /// # Errors
+    /// `NotFound` if the backup has no such service, or if its dump failed; otherwise as
+    /// [`manifest`](Self::manifest).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only reads.
+    pub async fn source(&self, id: &BackupId, service: &str) -> Result<Box<dyn ArtifactSource>> {
+        let found = self.find(id).await?;
+        let record = found.manifest.service(service)?;
+        Ok(Box::new(ServiceSource::new(&self.storage.store, &found.folder, record)))
+    }
+
     /// Says what a restore would do. Changes nothing.
     ///
     /// # Errors

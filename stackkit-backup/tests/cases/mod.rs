@@ -1,0 +1,7 @@
+//! The cases, by what they are about.
+
+pub(crate) mod backup;
+pub(crate) mod damage;
+pub(crate) mod faults;
+pub(crate) mod restore;
+pub(crate) mod stream;

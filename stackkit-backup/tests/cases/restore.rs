@@ -1,0 +1,85 @@
+//! Restore is plan, then apply.
+
+use stackkit_backup::StackRestorePlan;
+use stackkit_core::ErrorKind;
+use stackkit_core::backup::{RestoreOptions, TargetState};
+
+use crate::support::shelf::Shelf;
+use crate::support::{FRAME, in_memory, stack_of, text};
+
+pub(crate) async fn a_wiped_stack_comes_back() {
+    let repository = in_memory().await;
+    let (a, b) = (Shelf::new("a").with("x", text(3 * FRAME, 1)), Shelf::new("b").with("y", text(7, 2)).with("z", ""));
+    let stack = stack_of([a.clone(), b.clone()]);
+    let before = (a.items(), b.items());
+    let backup = repository.backup(&stack).run().await.unwrap();
+    a.wipe();
+    let plan = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    assert!(plan.is_destructive(), "b is still there");
+    let shown = plan.to_string();
+    for part in ["create item x", "overwrite item y", "data that exists is replaced"] {
+        assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+    }
+    // A plan can be stored and applied later.
+    let plan: StackRestorePlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    let report = repository.apply_restore(plan, &stack).await.unwrap();
+    assert_eq!(report.services.len(), 2);
+    assert_eq!((a.items(), b.items()), before);
+}
+
+pub(crate) async fn only_what_is_chosen_is_restored() {
+    let repository = in_memory().await;
+    let (a, b) = (Shelf::new("a").with("x", "1"), Shelf::new("b").with("y", "2"));
+    let stack = stack_of([a.clone(), b.clone()]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    a.wipe();
+    b.wipe();
+    let options = RestoreOptions::new().only(["b"]);
+    let plan = repository.plan_restore(backup.id(), &stack, &options).await.unwrap();
+    assert_eq!(plan.skipped, ["a: not asked for"]);
+    repository.apply_restore(plan, &stack).await.unwrap();
+    assert!(a.items().is_empty() && b.items().len() == 1);
+
+    let smaller = stack_of([a.clone()]);
+    let plan = repository.plan_restore(backup.id(), &smaller, &RestoreOptions::new()).await.unwrap();
+    assert_eq!(plan.skipped, ["b: the stack has no such service"]);
+    for (options, stack) in [(&options, &smaller), (&RestoreOptions::new().only(["nothing"]), &stack)] {
+        let error = repository.plan_restore(backup.id(), stack, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+    let other = stack_of([Shelf::new("other")]);
+    let error = repository.plan_restore(backup.id(), &other, &RestoreOptions::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let unknown = "20261121T061530Z-00000000".parse().unwrap();
+    let error = repository.plan_restore(&unknown, &stack, &RestoreOptions::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+pub(crate) async fn a_plan_whose_target_changed_is_refused() {
+    let repository = in_memory().await;
+    let shelf = Shelf::new("shelf").with("x", "1");
+    let stack = stack_of([shelf.clone()]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let plan = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    let shelf = shelf.with("x", "changed since");
+    let error = repository.apply_restore(plan.clone(), &stack).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
+    assert_eq!(shelf.items()["x"], "changed since");
+
+    let mut foreign = plan;
+    foreign.manifest_blake3 = "0".repeat(64);
+    let error = repository.apply_restore(foreign, &stack).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
+}
+
+pub(crate) async fn a_plan_that_misses_something_is_refused_before_any_service() {
+    let repository = in_memory().await;
+    let (a, b) = (Shelf::new("a").with("x", "1"), Shelf::new("b").with("y", "2"));
+    let stack = stack_of([a.clone(), b]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let mut plan = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    plan.services[1].missing.push("a tool".to_owned());
+    let error = repository.apply_restore(plan, &stack).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
+    assert_eq!(a.content.restores.load(std::sync::atomic::Ordering::SeqCst), 0);
+}

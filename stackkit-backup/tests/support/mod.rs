@@ -1,0 +1,78 @@
+//! What the cases share.
+
+pub(crate) mod faulty;
+pub(crate) mod shelf;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+use stackkit_backup::{Repository, RepositoryOptions};
+use stackkit_core::{Clock, Stack};
+
+use self::shelf::Shelf;
+
+/// How long a condition may take to become true.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Plain bytes in a frame: a fact of the format.
+pub(crate) const FRAME: usize = 1 << 20;
+
+/// Text that compresses like a dump, the same for the same seed.
+pub(crate) fn text(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut out = Vec::with_capacity(bytes + 128);
+    while out.len() < bytes {
+        let (id, key) = (random.u32(..), random.u64(..));
+        out.extend_from_slice(format!("{id}\t{key:016x}\tcustomer {}\t2026-11-21\t\\N\n", id % 1000).as_bytes());
+    }
+    out.truncate(bytes);
+    out
+}
+
+pub(crate) fn options() -> RepositoryOptions {
+    RepositoryOptions::new().unencrypted()
+}
+
+pub(crate) async fn in_memory() -> Repository {
+    Repository::with_store(Arc::new(InMemory::new()), options()).await.unwrap()
+}
+
+pub(crate) async fn local(directory: &Path) -> Repository {
+    Repository::open_or_create(directory.to_str().unwrap(), options()).await.unwrap()
+}
+
+/// A stack of the given shelves. Its clock stands until a test moves it.
+pub(crate) fn stack_of(shelves: impl IntoIterator<Item = Shelf>) -> Stack {
+    let clock = Clock::fixed("2026-11-21T06:15:30.25Z".parse().unwrap());
+    let builder = Stack::builder("shop").clock(clock);
+    shelves.into_iter().fold(builder, |builder, shelf| builder.service(shelf)).build().unwrap()
+}
+
+/// Every file below a directory, staged ones included.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Waits until a condition is true.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let wait = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while !condition() {
+            tick.tick().await;
+        }
+    };
+    tokio::time::timeout(WAIT, wait).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
+
+/// The names of the stack's objects, without what a repository has before its first backup.
+pub(crate) fn backup_files(directory: &Path) -> Vec<PathBuf> {
+    files(&directory.join("backups"))
+}

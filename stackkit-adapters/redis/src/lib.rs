@@ -1,4 +1,4 @@
-//! Redis for stackkit: probe, dump, restore, census.
+#![doc = include_str!("../README.md")]
 
 mod census;
 mod client;

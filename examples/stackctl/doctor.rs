@@ -23,6 +23,9 @@ const TOOLS: [(&str, &[&str]); 1] = [("postgresql", &["pg_dump", "pg_restore"])]
 /// Where Debian and its kin keep the tools of each version; the last folder is the newest.
 const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 
+/// From which difference of two clocks on logs, expiry times and the order of backups mislead. Synchronised clocks
+/// differ by milliseconds.
+const CLOCK_SKEW_SECONDS_MAX: f64 = 1.0;
 /// Bytes in a GiB.
 const GIB: f64 = 1_073_741_824.0;
 
@@ -55,8 +58,9 @@ impl fmt::Display for Finding {
 
 /// Looks at everything; 1 if anything is at fault.
 pub(crate) async fn doctor(stack: &Stack, repository: Option<&Secret>, out: &Output) -> Outcome {
-    let mut findings: Vec<Finding> =
-        stack.check_now(&[]).await.services.iter().map(|report| probed("service", report)).collect();
+    let report = stack.check_now(&[]).await;
+    let mut findings: Vec<Finding> = report.services.iter().map(|report| probed("service", report)).collect();
+    findings.extend(report.services.iter().filter_map(clock));
     for service in stack.services() {
         findings.extend(backup(service.as_ref()).await);
         findings.extend(tools(service.kind()).await);
@@ -82,6 +86,15 @@ fn probed(check: &'static str, report: &ServiceReport) -> Finding {
         None => bad.join("; "),
     };
     Finding { check, subject: report.id.to_string(), is_ok: report.failure.is_none() && bad.is_empty(), message }
+}
+
+/// How far the server's clock is from ours, where the probe can tell.
+fn clock(report: &ServiceReport) -> Option<Finding> {
+    let skew_seconds = report.observation.as_ref()?.value("clock_skew_seconds")?;
+    let way = if skew_seconds < 0.0 { "behind" } else { "ahead of" };
+    let message = format!("{:.3} s {way} this machine's", skew_seconds.abs());
+    let is_ok = skew_seconds.abs() <= CLOCK_SKEW_SECONDS_MAX;
+    Some(Finding { check: "clock", subject: report.id.to_string(), is_ok, message })
 }
 
 /// Whether a dump could begin now: that needs the tools, the rights and the right versions. It is opened and dropped.

@@ -152,7 +152,7 @@ impl<'a> Dumper<'a> {
     fn small_file(&mut self, path: &[u8], file: &OwnedFd, first: Meta) -> Result<Option<(u64, Node)>> {
         let mut meta = first;
         for _ in 0..READ_ATTEMPTS {
-            if meta.size > WHOLE_BYTES_MAX || meta.allocated_bytes < meta.size {
+            if meta.size > WHOLE_BYTES_MAX || holes(file.as_fd(), &meta).is_some() {
                 return Ok(None);
             }
             let xattrs = file_xattrs(file.as_fd(), path)?;

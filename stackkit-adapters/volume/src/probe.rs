@@ -217,3 +217,25 @@ fn write_finding(errno: Errno) -> Finding {
     };
     Finding::new("volume.write.failed", Axis::Ready, Severity::Critical, message).with_hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_does_not_return_makes_the_next_say_stuck() {
+        let prober = Prober::default();
+        let hanging = Arc::clone(&prober.slot).try_acquire_owned().unwrap();
+        let config = VolumeConfig::new("uploads", "/nowhere/at/all".into());
+        let within = |limit| ProbeContext::new(Tier::Ping, Clock::system().instant() + limit);
+        let error = prober.probe(&config, &within(Duration::from_millis(20))).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Timeout, Some("stuck")));
+        drop(hanging);
+        assert_eq!(
+            prober.probe(&config, &within(Duration::from_secs(10))).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    }
+}

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use crate::archive::{Entry, EntryKind, Event, Reader};
 use crate::census::{self, Tally, TreeStat};
 use crate::dump::{ARTIFACT, FORMAT};
-use crate::error::{Result, VolumeError, os};
-use crate::tree::{CHUNK_BYTES, Meta, Outcome, Placer, Staging, Strategy, Warnings};
+use crate::error::{PathText, Result, VolumeError, os};
+use crate::tree::{CHUNK_BYTES, Meta, Outcome, Placer, Staging, Strategy, Warnings, components, left_overs};
 use crate::worker::{Cancel, Worker};
 
 /// Chunks between the task that reads the artifact and the thread that writes the files, 1 MiB in all.
@@ -36,7 +36,7 @@ pub(crate) async fn inspect(artifact: &ArtifactInfo, mut data: ArtifactReader) -
         let mut input = &buffer[..];
         while let Some(event) = reader.next(&mut input).map_err(VolumeError::from)? {
             if let Event::Entry(entry) = event {
-                counter.count(&entry);
+                counter.count(&entry)?;
             }
         }
     }
@@ -86,6 +86,8 @@ fn advise(plan: &mut RestorePlan, target: &Path, exists: bool, needed_bytes: u64
                 .to_owned(),
         );
     }
+    let left_overs = left_overs(target).into_iter();
+    plan.warnings.extend(left_overs.map(|path| format!("an earlier restore left {}", path.display())));
     let Some(parent) = target.parent().filter(|_| !exists) else {
         return advise_space(plan, target, needed_bytes);
     };
@@ -282,7 +284,10 @@ struct Counter {
 }
 
 impl Counter {
-    fn count(&mut self, entry: &Entry) {
+    /// Refuses the member if a restore would.
+    fn count(&mut self, entry: &Entry) -> Result<()> {
+        let refused = |reason| VolumeError::Refused { path: PathText::new(&entry.path), reason };
+        components(&entry.path).map_err(refused)?;
         self.entries += 1;
         match &entry.kind {
             EntryKind::File { size, .. } => self.tally.count_only(1, 0, 0, *size),
@@ -292,5 +297,6 @@ impl Counter {
             EntryKind::Directory => self.tally.count_only(0, 1, 0, 0),
             EntryKind::Special { .. } => self.warnings.push(&entry.path, "a restore will skip this device or FIFO"),
         }
+        Ok(())
     }
 }

@@ -16,8 +16,8 @@ pub(crate) use chunks::{CHUNK_BYTES, Chunks};
 pub(crate) use file::{file_xattrs, hash_file, hash_zeros, holes, read_at};
 pub(crate) use links::{Links, Node};
 pub(crate) use meta::Meta;
-pub(crate) use place::Placer;
-pub(crate) use swap::{Outcome, Staging, Strategy};
+pub(crate) use place::{Placer, components};
+pub(crate) use swap::{Outcome, Staging, Strategy, left_overs};
 pub(crate) use walk::{FileAccess, Found, Walk};
 pub(crate) use warnings::Warnings;
 

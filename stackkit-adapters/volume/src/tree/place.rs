@@ -231,7 +231,7 @@ fn made(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> VolumeError 
 }
 
 /// The names on the way to a member; none for the volume itself. Says why if the path may not be used.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+pub(crate) fn components(path: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     if path.starts_with(b"/") {
         return Err("its path is absolute");
     }

@@ -77,8 +77,7 @@ impl Staging {
         let strategy = Strategy::choose(target);
         let id = random_id();
         let stamp = now.strftime("%Y%m%dT%H%M%SZ");
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let name = cut(&name, NAME_BYTES_MAX - NAME_BYTES_ADDED);
+        let name = staged_name(target);
         let (place, kept_as) = match (strategy, target.parent()) {
             (Strategy::Rename, Some(parent)) => {
                 (parent.join(format!(".{name}.stackkit-{id}")), parent.join(format!("{name}.before-{stamp}-{id}")))
@@ -255,13 +254,30 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, flags, Mode::empty()).map_err(os("open", path))
 }
 
+/// What a restore that was killed left beside or inside `target`. It may be the old data, so it is only told.
+pub(crate) fn left_overs(target: &Path) -> Vec<PathBuf> {
+    let beside = format!(".{}.stackkit-", staged_name(target));
+    let inside = [".stackkit-new-", ".stackkit-old-"];
+    let list = |directory: &Path, is_ours: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter(|entry| is_ours(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+    };
+    let mut found = list(target, &|name| inside.iter().any(|prefix| name.starts_with(prefix)));
+    if let Some(parent) = target.parent() {
+        found.extend(list(parent, &|name| name.starts_with(&beside)));
+    }
+    found.sort();
+    found
+}
+
+/// The name of `target`, short enough to have something added.
+fn staged_name(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    name[..name.floor_char_boundary(NAME_BYTES_MAX - NAME_BYTES_ADDED)].to_owned()
+}
+
 /// Eight hex digits from the randomness that the standard library seeds its maps with.
 fn random_id() -> String {
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{:08x}", random >> 32)
-}
-
-/// The longest start of `text` that has at most `bytes` bytes.
-fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }

@@ -1,6 +1,7 @@
 //! Dumps of directories that are awkward or do not stand still.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use stackkit_core::{BackupProvider, Error, ErrorKind};
 
 use crate::memory::Sink;
 use crate::support::{Place, dump, restore};
-use crate::{Case, Ending, cases};
+use crate::{Case, Ending, Ignored, cases};
 
 pub(crate) const CASES: &[Case] = cases![
     two_dumps_are_equal,
@@ -22,6 +23,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_file_that_vanishes_is_reported,
     a_failing_sink_stops_the_dump,
     a_dropped_dump_stops_reading,
+    an_unreadable_file_fails_the_dump,
     a_missing_directory_is_not_found,
     reserved_names_are_left_out,
 ];
@@ -130,6 +132,34 @@ async fn a_dropped_dump_stops_reading() -> Ending {
         () = async { while writes.load(Ordering::SeqCst) == 0 { tokio::task::yield_now().await } } => {}
         _ = dump.run(&sink) => {}
     }
+    assert!(sink.backup().is_none());
+    let path = place.path().to_path_buf();
+    let closed = async {
+        while open_files().iter().any(|open| open.starts_with(&path)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("the files are closed");
+    Ok(())
+}
+
+/// What this process holds open.
+fn open_files() -> Vec<std::path::PathBuf> {
+    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).collect()
+}
+
+async fn an_unreadable_file_fails_the_dump() -> Ending {
+    if rustix::process::geteuid().is_root() {
+        return Err(Ignored("root reads every file".to_owned()));
+    }
+    let place = Place::empty();
+    fs::write(place.path().join("secret"), "x").unwrap();
+    fs::set_permissions(place.path().join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    let sink = Sink::new();
+    let error = place.volume.begin(&DumpContext::new()).await.unwrap().run(&sink).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert!(error.context().any(|context| context == ("path", "secret")));
     assert!(sink.backup().is_none());
     Ok(())
 }

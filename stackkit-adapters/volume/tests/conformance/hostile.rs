@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use stackkit_core::ErrorKind;
 use stackkit_core::backup::TargetState;
+use stackkit_core::{BackupProvider, ErrorKind};
 
 use crate::memory::Backup;
 use crate::support::{Place, listing, restore};
@@ -11,6 +11,7 @@ use crate::{Case, Ending, cases};
 
 pub(crate) const CASES: &[Case] = cases![
     nothing_is_written_outside,
+    inspect_refuses_what_a_restore_refuses,
     nothing_is_written_twice,
     unknown_formats_are_unsupported,
     devices_are_skipped_with_a_warning,
@@ -57,7 +58,8 @@ async fn refused(members: &[Member<'_>], kind: ErrorKind) {
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("secret"), "secret").unwrap();
     let before = listing(place.directory.path()).await;
-    let error = restore(&place.volume, &archive(members), None).await.unwrap_err();
+    let backup = archive(members);
+    let error = restore(&place.volume, &backup, None).await.unwrap_err();
     assert_eq!((error.kind(), error.target()), (kind, Some(TargetState::Old)), "{members:?}: {error:?}");
     // The directory that holds the volume was written to and cleaned up, so only its own time differs.
     let without_root =
@@ -87,6 +89,16 @@ async fn nothing_is_written_outside() -> Ending {
     ];
     for members in cases {
         refused(members, ErrorKind::Integrity).await;
+    }
+    Ok(())
+}
+
+async fn inspect_refuses_what_a_restore_refuses() -> Ending {
+    let place = Place::missing();
+    for name in ["../evil", "/tmp/stackkit-evil", "a/../../evil"] {
+        let backup = archive(&[(name, b'0', "", b"x")]);
+        let error = place.volume.inspect(&backup.info, backup.reader()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = cases![
     old_data_is_removed_when_that_is_asked_for,
     a_plan_changes_nothing,
     a_plan_for_another_state_is_refused,
+    what_a_killed_restore_left_is_told,
     a_missing_parent_is_told_by_the_plan,
     another_census_stops_before_the_swap,
     a_damaged_artifact_stops_before_the_swap,
@@ -105,6 +106,18 @@ async fn a_plan_for_another_state_is_refused() -> Ending {
         assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
     }
     assert_eq!(place.siblings(), [""; 0]);
+    Ok(())
+}
+
+async fn what_a_killed_restore_left_is_told() -> Ending {
+    let place = Place::full();
+    let (backup, _) = dump(&place.volume).await;
+    let left = place.directory.path().join(".uploads.stackkit-0123abcd");
+    fs::create_dir(&left).unwrap();
+    let plan = plan(&place.volume, &backup).await;
+    assert_eq!(plan.warnings, [format!("an earlier restore left {}", left.display())]);
+    place.volume.restore(plan, &backup, &RestoreContext::new()).await.unwrap();
+    assert!(left.exists(), "it may be the only copy of something");
     Ok(())
 }
 

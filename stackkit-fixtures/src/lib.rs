@@ -8,8 +8,10 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod require;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "volume"))]
 mod server;
+#[cfg(feature = "volume")]
+mod volume;
 
 pub use memory::MemoryStore;
 pub use net::{BlackHole, RefusedPort, wait_until};
@@ -18,3 +20,5 @@ pub use postgres::{PostgresFixture, PostgresOptions, PostgresServer, postgres, p
 #[cfg(feature = "redis")]
 pub use redis::{RedisFixture, RedisOptions, RedisReply, redis, redis_with};
 pub use require::{REQUIRE, is_required};
+#[cfg(feature = "volume")]
+pub use volume::{VolumeFixture, volume};

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use stackkit_fixtures::conformance;
+use stackkit_fixtures::conformance::{self, targets};
 
 fn main() -> ExitCode {
-    conformance::main(conformance::targets::memory(), Vec::new())
+    let mut trials = conformance::trials(targets::volume());
+    trials.extend(conformance::trials(targets::redis()));
+    trials.extend(conformance::trials(targets::postgres()));
+    conformance::main(targets::memory(), trials)
 }

@@ -33,12 +33,17 @@ pub(crate) struct Scenario {
 /// binary with `harness = false`.
 #[must_use]
 pub fn main(target: impl Target, extra: Vec<Trial>) -> ExitCode {
+    let mut trials = trials(target);
+    trials.extend(extra);
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Every scenario that `target` is capable of, for a test binary that has a `main` of its own.
+pub fn trials(target: impl Target) -> Vec<Trial> {
     let target: Arc<dyn Target> = Arc::new(target);
     let capabilities = target.capabilities();
     let able = |scenario: &&Scenario| scenario.needs.iter().all(|need| capabilities.contains(need));
-    let mut trials: Vec<Trial> = scenarios::all().filter(able).map(|scenario| row(&target, scenario)).collect();
-    trials.extend(extra);
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    scenarios::all().filter(able).map(|scenario| row(&target, scenario)).collect()
 }
 
 fn row(target: &Arc<dyn Target>, scenario: &'static Scenario) -> Trial {

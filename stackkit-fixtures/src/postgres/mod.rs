@@ -9,12 +9,13 @@ pub use server::{PostgresOptions, PostgresServer, postgres_server};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stackkit_core::Result;
+use stackkit_postgres::Postgres;
 use tokio::sync::OnceCell;
 
 /// The server of this process. A static is never dropped: the watchdog ends it when the process goes.
 static SHARED: OnceCell<PostgresServer> = OnceCell::const_new();
 
-/// Counts the databases of this process, so that their names differ.
+/// Counts the databases of this process, so that their names differ and none is the beginning of another.
 static DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// Makes a fresh, empty database on a server that all tests of this process share; both start when first asked for.
@@ -30,7 +31,7 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 /// Dropping the future leaves at most an empty database on the shared server.
 pub async fn postgres() -> Result<PostgresFixture> {
     let server = SHARED.get_or_try_init(|| postgres_server(PostgresOptions::new())).await?;
-    let database = format!("fixture_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    let database = format!("fixture_{:06}", DATABASES.fetch_add(1, Ordering::Relaxed));
     server.create_database(&database).await?;
     Ok(PostgresFixture { database, server })
 }
@@ -57,6 +58,14 @@ impl PostgresFixture {
     #[must_use]
     pub fn url(&self) -> String {
         self.server.url_of(&self.database)
+    }
+
+    /// A handle on it, called `postgres`.
+    ///
+    /// # Errors
+    /// None in practice: the URL is the fixture's own.
+    pub fn service(&self) -> Result<Postgres> {
+        Postgres::from_url(&self.url())
     }
 
     /// The database's name.
@@ -96,6 +105,6 @@ impl PostgresFixture {
 
 impl Drop for PostgresFixture {
     fn drop(&mut self) {
-        self.server.drop_database(&self.database);
+        self.server.drop_databases(&self.database);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stackkit_core::process::{find_user, is_root};
 use stackkit_core::{Error, Result, Secret};
+use stackkit_postgres::Postgres;
 
 use crate::postgres::client::Client;
 use crate::postgres::template::template;
@@ -258,24 +259,34 @@ impl PostgresServer {
         args.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
         let secrets = self.options.password.iter().cloned().collect();
         let launch = Launch { program: self.program.clone(), args, secrets, quick_end: Signal::QUIT };
-        ServerProcess::start(&launch, &self.dir, async || self.client(SUPERUSER).await?.execute("select 1").await).await
+        let service = Postgres::from_url(&self.url())?;
+        ServerProcess::start(&launch, &self.dir, &service).await
     }
 
     async fn client(&self, database: &str) -> Result<Client> {
         Client::connect(self.socket_dir(), self.port, SUPERUSER, database).await
     }
 
-    /// Drops a database and waits for it, from any thread and without the caller's runtime.
-    pub(super) fn drop_database(&self, name: &str) {
-        let sql = format!("drop database if exists {} with (force)", quote_identifier(name));
+    /// Drops every database whose name begins with `prefix` and waits for it, from any thread and without the caller's
+    /// runtime: a restore keeps the replaced database under such a name.
+    pub(crate) fn drop_databases(&self, prefix: &str) {
         let drop = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            let statement = async { tokio::time::timeout(DROP_TIMEOUT, self.execute_in(SUPERUSER, &sql)).await };
+            let dropped = async { tokio::time::timeout(DROP_TIMEOUT, self.drop_all(prefix)).await };
             // A database that stays goes with the server.
-            runtime.block_on(statement).ok()
+            runtime.block_on(dropped).ok()
         };
         // A thread of its own: blocking on a runtime inside another one is not allowed.
         let _ = std::thread::scope(|scope| scope.spawn(drop).join());
+    }
+
+    async fn drop_all(&self, prefix: &str) -> Result<()> {
+        let client = self.client(SUPERUSER).await?;
+        let list = format!("select datname from pg_database where starts_with(datname, {})", quote_literal(prefix));
+        for name in client.query(&list).await?.into_iter().flatten().flatten() {
+            client.execute(&format!("drop database if exists {} with (force)", quote_identifier(&name))).await?;
+        }
+        Ok(())
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn template(postgres: &Path, owner: Option<User>) -> Result<Pat
 }
 
 async fn make(postgres: &Path, owner: Option<User>, sealed: &Path) -> Result<()> {
-    let dir = PrivateDir::create(owner, QuickEnd { signal: "KILL", marker: "no-marker" })?;
+    let dir = PrivateDir::create(owner, QuickEnd::KILL)?;
     let data = dir.path().join("data");
     let tool = Tool::new(postgres.with_file_name("initdb")).arg("-D").arg(&data);
     let tool = tool

@@ -4,10 +4,11 @@ mod options;
 mod resp;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use stackkit_core::Result;
 use stackkit_core::process::{find_user, is_root};
-use stackkit_core::{ErrorKind, Result};
+use stackkit_redis::Redis;
 
 pub use options::RedisOptions;
 pub use resp::RedisReply;
@@ -46,7 +47,7 @@ pub async fn redis() -> Result<RedisFixture> {
 pub async fn redis_with(options: RedisOptions) -> Result<RedisFixture> {
     let program = find_server("redis-server", "STACKKIT_REDIS_BIN", WELL_KNOWN)?;
     let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
-    let dir = PrivateDir::create(owner, QuickEnd { signal: "KILL", marker: "no-marker" })?;
+    let dir = PrivateDir::create(owner, QuickEnd::KILL)?;
     let mut fixture = RedisFixture { server: None, port: None, tls_port: None, options, program, dir };
     fixture.start().await?;
     Ok(fixture)
@@ -107,6 +108,20 @@ impl RedisFixture {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join(SOCKET)
+    }
+
+    /// A handle on it over the Unix socket, called `redis`.
+    ///
+    /// # Errors
+    /// None in practice: the URL is the fixture's own.
+    pub fn service(&self) -> Result<Redis> {
+        Redis::from_url(&self.url())
+    }
+
+    /// The directory of the binary that it runs from; `redis-cli` and `redis-check-rdb` of its version are there.
+    #[must_use]
+    pub fn bin_dir(&self) -> &Path {
+        self.program.parent().unwrap_or(Path::new("/"))
     }
 
     /// The process id of the server; `None` while it is stopped.
@@ -200,15 +215,8 @@ impl RedisFixture {
             secrets: self.options.secrets(),
             quick_end: Signal::KILL,
         };
-        ServerProcess::start(&launch, &self.dir, async || self.ready().await).await
-    }
-
-    async fn ready(&self) -> Result<()> {
-        match self.client().await?.command(&["PING"]).await {
-            Ok(_pong) => Ok(()),
-            Err(error) if error.code() == Some("LOADING") => Err(error.with_kind(ErrorKind::Starting)),
-            Err(error) => Err(error),
-        }
+        let service = self.service()?;
+        ServerProcess::start(&launch, &self.dir, &service).await
     }
 
     async fn client(&self) -> Result<RespClient> {

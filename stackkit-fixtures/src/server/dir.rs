@@ -48,6 +48,11 @@ pub(crate) struct QuickEnd {
     pub(crate) marker: &'static str,
 }
 
+impl QuickEnd {
+    /// SIGKILL, after which there is nothing to wait for.
+    pub(crate) const KILL: Self = Self { signal: "KILL", marker: "no-marker" };
+}
+
 /// A directory of mode 0700 with a short path, in memory where there is room.
 ///
 /// It is removed when the value is dropped, and by a watchdog when the process ends without dropping it. A server
@@ -67,7 +72,19 @@ impl PrivateDir {
     /// # Errors
     /// `Io`, `PermissionDenied`; `ToolMissing` without `/bin/sh`.
     pub(crate) fn create(owner: Option<User>, end: QuickEnd) -> Result<Self> {
-        let path = root(owner.is_some())?.join(format!("sk-{:012x}", fastrand::u64(..) >> 16));
+        Self::create_in(&root(owner.is_some())?, owner, end)
+    }
+
+    /// Makes a directory for this user where temporary files are.
+    ///
+    /// # Errors
+    /// As [`PrivateDir::create`].
+    pub(crate) fn on_disk(end: QuickEnd) -> Result<Self> {
+        Self::create_in(&std::env::temp_dir(), None, end)
+    }
+
+    fn create_in(root: &Path, owner: Option<User>, end: QuickEnd) -> Result<Self> {
+        let path = root.join(format!("sk-{:012x}", fastrand::u64(..) >> 16));
         // The watchdog first: there is no moment at which the directory exists and nobody would remove it.
         let silent = OpenOptions::new().write(true).open("/dev/null").map_err(|e| Error::io("open /dev/null", e))?;
         let watchdog = Tool::new("/bin/sh").args(["-c", WATCHDOG, "stackkit-watchdog"]).arg(&path);

@@ -6,9 +6,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use stackkit_core::process::{Child, STDERR_TAIL_BYTES, Tool, ToolStderr};
-use stackkit_core::{Clock, Error, ErrorKind, Result, Secret};
+use stackkit_core::{Clock, Error, ErrorKind, HealthCheck, Result, Secret};
 
 use crate::server::dir::PrivateDir;
+use crate::server::ready::ready;
 
 pub(crate) use rustix::process::Signal;
 
@@ -47,15 +48,12 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server in `dir` and waits until `ready` succeeds.
+    /// Starts a server in `dir` and waits until its production health check calls it ready.
     ///
     /// # Errors
     /// `ToolMissing`; `ToolFailed` as soon as the server ends, with the tail of its log as the cause; `Timeout`, with
-    /// the last failure of `ready` as the cause; at once what `ready` says if waiting can't mend it.
-    pub(crate) async fn start<F>(launch: &Launch, dir: &PrivateDir, ready: F) -> Result<Self>
-    where
-        F: AsyncFn() -> Result<()>,
-    {
+    /// the last failed probe as the cause; at once what the probe says if waiting can't mend it.
+    pub(crate) async fn start(launch: &Launch, dir: &PrivateDir, service: &dyn HealthCheck) -> Result<Self> {
         let log_path = dir.path().join("log");
         let tool = Tool::new("/bin/sh").args(["-c", LAUNCHER]).arg(dir.path()).arg(&launch.program).args(&launch.args);
         let tool = tool.env("TZ", "UTC").env("LC_ALL", "C").directory(dir.path());
@@ -65,8 +63,10 @@ impl ServerProcess {
             None => tool.spawn()?,
         };
         let mut server = Self { child, pid_file: dir.path().join("pid"), quick_end: launch.quick_end };
-        server.wait_ready(ready).await.map_err(|error| error.in_log(launch, &log_path))?;
-        Ok(server)
+        match server.wait_ready(service).await {
+            Ok(()) => Ok(server),
+            Err(error) => Err(error.in_log(launch, &log_path)),
+        }
     }
 
     /// The process id; `None` after its end was seen.
@@ -74,10 +74,7 @@ impl ServerProcess {
         self.child.id()
     }
 
-    async fn wait_ready<F>(&mut self, ready: F) -> Result<(), StartError>
-    where
-        F: AsyncFn() -> Result<()>,
-    {
+    async fn wait_ready(&mut self, service: &dyn HealthCheck) -> Result<(), StartError> {
         let clock = Clock::system();
         let deadline = clock.instant() + START_DEADLINE;
         let mut pause = LOOK_PAUSE;
@@ -85,7 +82,7 @@ impl ServerProcess {
             if let Some(status) = self.child.try_wait().map_err(StartError::Other)? {
                 return Err(StartError::Ended(status));
             }
-            let answer = tokio::time::timeout_at(deadline, ready()).await;
+            let answer = tokio::time::timeout_at(deadline, ready(service)).await;
             let error = match answer {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) if !may_mend(&error) => return Err(StartError::Other(error)),

@@ -152,12 +152,14 @@ fn check_measurement(measurement: &Measurement) -> Outcome {
     let MeasurementValue::Value(value) = measurement.value else { return Ok(()) };
     let whole = value.fract() == 0.0;
     let fits = match unit {
-        "bytes" | "count" => whole,
+        "bytes" | "count" => whole && value >= 0.0,
         "bool" => value == 0.0 || value == 1.0,
-        "percent" => value <= 100.0,
-        _ => true,
+        "percent" => (0.0..=100.0).contains(&value),
+        "ratio" => value >= 0.0,
+        // A duration may be negative: a clock that goes behind.
+        _ => measurement.kind == MeasurementKind::Gauge || value >= 0.0,
     };
-    check(value.is_finite() && value >= 0.0 && fits, || format!("{name} = {value} is no value of its unit"))
+    check(value.is_finite() && fits, || format!("{name} = {value} is no value of its unit"))
 }
 
 fn counters_only_rise(first: &Observation, second: &Observation) -> Outcome {

@@ -1,8 +1,24 @@
 //! The stores of this workspace as targets of the suite.
 
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "volume")]
+mod volume;
 
 pub use memory::memory;
+#[cfg(feature = "postgres")]
+pub use postgres::postgres;
+#[cfg(feature = "redis")]
+pub use redis::redis;
+#[cfg(feature = "volume")]
+pub use volume::volume;
+
+/// How long a vendor's tool may read an artifact of the suite.
+#[cfg(any(feature = "postgres", feature = "redis", feature = "volume"))]
+const VENDOR_TOOL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The size of the largest value that the small seed writes: dumps then take several writes, and pipes fill.
 const LARGE_VALUE_BYTES: usize = 256 * 1024;

@@ -29,16 +29,8 @@ const PACKAGE_PLACES: [(&str, &str, &str); 4] = [
 const DEBIAN_WRAPPER: &str = "pg_wrapper";
 
 /// Variables of libpq that would change what a tool connects to, or what it prints.
-const ENV_REMOVED: [&str; 8] = [
-    "PGOPTIONS",
-    "PGSERVICE",
-    "PGHOSTADDR",
-    "PGCLIENTENCODING",
-    "PGTARGETSESSIONATTRS",
-    "PGDATESTYLE",
-    "PGTZ",
-    "PGSSLROOTCERT",
-];
+const ENV_REMOVED: [&str; 6] =
+    ["PGSERVICE", "PGHOSTADDR", "PGCLIENTENCODING", "PGTARGETSESSIONATTRS", "PGDATESTYLE", "PGTZ"];
 
 /// From this version on libpq can trust the system's certificates (`sslrootcert=system`).
 const SYSTEM_ROOTS_SINCE: Version = Version(160_000);
@@ -113,11 +105,13 @@ impl VendorTool {
             .env("PGUSER", &config.user)
             .env("PGDATABASE", database)
             .env("PGAPPNAME", APPLICATION_NAME)
+            .env("PGOPTIONS", "")
             .env("PGSSLMODE", config.tls.as_str())
             .env("PGCONNECT_TIMEOUT", config.connect_timeout.as_secs().max(2).to_string());
-        if let Some(roots) = self.roots(config)? {
-            tool = tool.env("PGSSLROOTCERT", roots);
-        }
+        tool = match self.roots(config)? {
+            Some(roots) => tool.env("PGSSLROOTCERT", roots),
+            None => tool.env_remove("PGSSLROOTCERT"),
+        };
         Ok(match &config.password {
             Some(password) => tool.secret_env("PGPASSWORD", password),
             None => tool.env_remove("PGPASSWORD"),

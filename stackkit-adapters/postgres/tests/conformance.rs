@@ -13,42 +13,44 @@ mod memory;
 #[path = "conformance/restore.rs"]
 mod restore;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
-use libtest_mimic::{Arguments, Trial};
-use stackkit_core::ErrorKind;
-use tokio::runtime::Runtime;
+use libtest_mimic::{Completion, Failed, Trial};
+use stackkit_fixtures::conformance::{targets, trial};
 
 /// One case: its name, and what it does.
-type Case = (&'static str, fn() -> futures_util::future::LocalBoxFuture<'static, ()>);
+type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
-/// Makes a case of an async function.
+/// Makes a table of cases from async functions.
 macro_rules! cases {
     ($($case:path),* $(,)?) => { &[$((stringify!($case), || Box::pin($case()))),*] };
 }
 pub(crate) use cases;
 
-/// One runtime for all cases: the shared server's tasks live on it.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new().expect("a runtime"))
+fn main() -> ExitCode {
+    let cases = [health::CASES, backup::CASES, restore::CASES, faults::CASES].concat();
+    let case = |(name, run): Case| {
+        trial(name, "postgres", async move || {
+            // The first step of each case; it tells a missing server apart from a failed case.
+            stackkit_fixtures::postgres().await?;
+            run().await;
+            Ok(())
+        })
+    };
+    let mut trials: Vec<Trial> = cases.into_iter().map(case).collect();
+    trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
+    stackkit_fixtures::conformance::main(targets::postgres(), trials)
 }
 
-fn main() -> ExitCode {
-    let missing = runtime().block_on(stackkit_fixtures::postgres()).err();
-    let required = std::env::var("STACKKIT_REQUIRE").is_ok_and(|list| list.split(',').any(|name| name == "postgres"));
-    if let Some(error) = &missing {
-        eprintln!("no server: {}", error.chain());
-    }
-    let ignored = missing.is_some_and(|error| error.kind() == ErrorKind::ToolMissing) && !required;
-    let cases = [health::CASES, backup::CASES, restore::CASES, faults::CASES].concat();
-    let trial = |(name, run): Case| {
-        let test = move || {
-            runtime().block_on(run());
-            Ok(())
-        };
-        Trial::test(name, test).with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&Arguments::from_args(), cases.into_iter().map(trial).collect()).exit_code()
+/// Not an ordinary case: it can be ignored for another reason than a missing server.
+fn full_target() -> Result<Completion, Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        match stackkit_fixtures::postgres().await {
+            Ok(_server) => Ok(restore::a_full_target_keeps_the_old_data().await),
+            Err(error) => Ok(Completion::ignored_with(error)),
+        }
+    })
 }

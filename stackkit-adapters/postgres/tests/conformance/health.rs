@@ -1,13 +1,17 @@
 //! Probes.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use stackkit_core::health::{Axis, Severity, Tier};
+use stackkit_core::process::{find_user, is_root};
 use stackkit_core::{Clock, Error, ErrorKind, HealthCheck, Observation, Phase, ProbeContext};
 use stackkit_fixtures::{PostgresOptions, postgres_server};
 use stackkit_postgres::{Postgres, PostgresConfig};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::memory::dump;
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
@@ -24,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_plain_role_sees_reasons_instead_of_numbers,
     tls_that_the_server_lacks_is_a_fault,
     a_restarted_server_is_found_again,
+    tls_encrypts_and_verifies,
 ];
 
 async fn probe(service: &Postgres, tier: Tier, within: Duration) -> Result<Observation, Error> {
@@ -200,4 +205,54 @@ async fn a_restarted_server_is_found_again() {
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
     server.start().await.expect("started");
     probe(&service, Tier::Vitals, LONG).await.expect("up again");
+}
+
+/// A certificate for 127.0.0.1 and its key, readable by the server and by the tools.
+fn certificate() -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let (certificate, key) = (directory.path().join("server.pem"), directory.path().join("server.key"));
+    std::fs::write(&certificate, made.cert.pem()).expect("a file");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    let mode = std::fs::Permissions::from_mode;
+    std::fs::set_permissions(directory.path(), mode(0o755)).expect("a mode");
+    std::fs::set_permissions(&key, mode(0o600)).expect("a mode");
+    if is_root() {
+        let user = find_user(&["postgres", "nobody"]).expect("a user");
+        std::os::unix::fs::chown(&key, Some(user.uid), Some(user.gid)).expect("an owner");
+    }
+    directory
+}
+
+async fn tls_encrypts_and_verifies() {
+    let files = certificate();
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let options = PostgresOptions::new()
+        .with_tcp("correct-horse")
+        .with_setting("ssl", "on")
+        .with_setting("ssl_cert_file", path("server.pem"))
+        .with_setting("ssl_key_file", path("server.key"));
+    let server = postgres_server(options).await.expect("a server");
+    let url = server.tcp_url_of("postgres").expect("tcp");
+    let encrypted = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) where ssl and application_name = 'stackkit'";
+    for (options, expected) in [("sslmode=disable", "0"), ("sslmode=prefer", "1"), ("sslmode=require", "1")] {
+        let service = Postgres::from_url(&format!("{url}?{options}")).expect("a URL");
+        probe(&service, Tier::Vitals, LONG).await.expect(options);
+        let rows = server.query_in("postgres", encrypted).await.expect("a count");
+        assert_eq!(rows[0][0].as_deref(), Some(expected), "{options}");
+        drop(service);
+        let gone = async {
+            while server.query_in("postgres", encrypted).await.expect("a count")[0][0].as_deref() != Some("0") {}
+        };
+        tokio::time::timeout(LONG, gone).await.expect("the connection goes");
+    }
+    let verified = format!("{url}?sslmode=verify-full&sslrootcert={}", path("server.pem"));
+    let service = Postgres::from_url(&verified).expect("a URL");
+    probe(&service, Tier::Vitals, LONG).await.expect("a trusted certificate");
+    dump(&service).await.expect("the tool trusts it too");
+    let other = certificate();
+    let untrusted = format!("{url}?sslmode=verify-full&sslrootcert={}", other.path().join("server.pem").display());
+    let service = Postgres::from_url(&untrusted).expect("a URL");
+    let error = probe(&service, Tier::Vitals, LONG).await.expect_err("an untrusted certificate");
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Config, Some(Phase::Tls)), "{error:?}");
 }

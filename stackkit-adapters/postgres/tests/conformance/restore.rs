@@ -1,8 +1,12 @@
 //! Restore.
 
+use std::time::Duration;
+
+use libtest_mimic::Completion;
 use stackkit_core::backup::{OldData, RestoreAction, RestoreContext, RestoreOptions, TargetState};
+use stackkit_core::process::{Tool, find_user};
 use stackkit_core::{BackupProvider, ErrorKind};
-use stackkit_fixtures::PostgresFixture;
+use stackkit_fixtures::{PostgresFixture, PostgresOptions, postgres_server};
 use stackkit_postgres::Postgres;
 
 use crate::backup::filled;
@@ -23,7 +27,66 @@ pub(crate) const CASES: &[Case] = cases![
     a_failed_swap_is_undone,
     content_digests_are_compared,
     hostile_database_names,
+    a_read_only_target_keeps_the_old_data,
 ];
+
+/// A tablespace on a file system of 40 MiB, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    async fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let user = find_user(&["postgres", "nobody"]).ok()?;
+        let options = format!("size=40m,mode=700,uid={},gid={}", user.uid, user.gid);
+        let mount = Tool::new("/bin/mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(directory.path());
+        mount.output(Duration::from_secs(10)).await.ok()?;
+        Some(Self(directory))
+    }
+
+    async fn unmount(self) {
+        let umount = Tool::new("/bin/umount").arg("--lazy").arg(self.0.path());
+        umount.output(Duration::from_secs(10)).await.expect("unmounted");
+    }
+}
+
+/// Needs root for a file system that is full soon.
+pub(crate) async fn a_full_target_keeps_the_old_data() -> Completion {
+    let Some(disk) = SmallDisk::mount().await else {
+        return Completion::ignored_with("needs the right to mount a tmpfs");
+    };
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    let tablespace = format!("create tablespace small location '{}'", disk.0.path().display());
+    server.execute_in("postgres", &tablespace).await.expect("a tablespace");
+    server.execute_in("postgres", "create database shop tablespace small").await.expect("a database");
+    let fill = "create table big as select g, repeat('x', 1000) from generate_series(1, 16000) g";
+    server.execute_in("shop", fill).await.expect("16 MB of data");
+    // Dropping a database writes all dirty pages; those of the old data must find room without it.
+    server.execute_in("shop", "checkpoint").await.expect("a checkpoint");
+    let service = Postgres::from_url(&server.url_of("shop")).expect("a URL");
+    let (memory, report) = dump(&service).await.expect("a dump");
+    let error = restore(&service, &memory, &report).await.expect_err("the disk is full");
+    assert_eq!((error.kind(), error.target()), (ErrorKind::ToolFailed, Some(TargetState::Old)), "{error:?}");
+    assert!(error.chain().to_string().contains("No space left on device"), "{error:?}");
+    assert_eq!(service.census().await.expect("a census"), report.census);
+    let left =
+        server.query_in("postgres", "select count(*) from pg_database where datname like 'shop!_!_%' escape '!'");
+    assert_eq!(left.await.expect("a count")[0][0].as_deref(), Some("0"));
+    drop(server);
+    disk.unmount().await;
+    Completion::Completed
+}
+
+async fn a_read_only_target_keeps_the_old_data() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    server.execute_in("postgres", "create table kept as select 1 as x").await.expect("a table");
+    let service = Postgres::from_url(&server.url()).expect("a URL");
+    let (memory, report) = dump(&service).await.expect("a dump");
+    server.execute_in("postgres", "alter role postgres set default_transaction_read_only = on").await.expect("a role");
+    let error = restore(&service, &memory, &report).await.expect_err("read-only");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::PermissionDenied, Some("25006")), "{error:?}");
+    assert_eq!(error.target(), Some(TargetState::Old));
+    assert_eq!(service.census().await.expect("a census"), report.census);
+}
 
 /// The content of every table and the values of sequences and large objects, in an order of its own.
 async fn content(postgres: &PostgresFixture, database: &str) -> Vec<Vec<Option<String>>> {

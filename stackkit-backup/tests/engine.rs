@@ -1,4 +1,10 @@
 //! The engine against storages that fail and repositories that are damaged.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cognitive_complexity,
+    reason = "a case fails by panicking, and its steps belong together"
+)]
 
 mod cases;
 mod support;

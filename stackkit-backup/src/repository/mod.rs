@@ -143,7 +143,6 @@ impl Repository {
     }
 
     /// Prepares a backup of `stack`; [`BackupRun::run`] makes it.
-    #[must_use]
     pub fn backup<'a>(&'a self, stack: &'a Stack) -> BackupRun<'a> {
         BackupRun::new(self, stack)
     }

@@ -19,7 +19,7 @@ pub(crate) use source::ServiceSource;
 use crate::id::BackupId;
 use crate::manifest::ServiceRecord;
 use crate::repository::{Found, Repository};
-use crate::verify::{VerifyLevel, check_artifact};
+use crate::verify::{Check, VerifyLevel};
 
 /// What a restore did, service by service, in the order in which it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,10 +152,9 @@ impl Repository {
 
     /// Checks stored and plain bytes of all artifacts of a service.
     async fn check_service(&self, found: &Found, record: &ServiceRecord) -> Result<()> {
+        let check = Check { store: &self.storage.store, folder: &found.folder, level: VerifyLevel::Content };
         for artifact in &record.artifacts {
-            let layout = artifact.layout(&found.folder);
-            let verdict =
-                check_artifact(&self.storage.store, record, artifact, layout, VerifyLevel::Content, None).await?;
+            let verdict = check.artifact(record, artifact, None).await?;
             if let Some(finding) = verdict.findings.first() {
                 return Err(Error::integrity(format!("the backup is damaged: {finding}"))
                     .with_context("artifact", &artifact.spec.name)

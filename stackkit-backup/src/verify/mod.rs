@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
+use object_store::path::Path;
 use stackkit_core::backup::{ArtifactReader, BackupProvider, Inspection};
 use stackkit_core::{Error, ErrorKind, Result, Stack};
 use tokio::io::AsyncReadExt;
@@ -53,13 +54,13 @@ impl Repository {
 
     async fn verify_inner(&self, id: &BackupId, level: VerifyLevel, stack: Option<&Stack>) -> Result<VerifyReport> {
         let found = self.find(id).await?;
+        let check = Check { store: &self.storage.store, folder: &found.folder, level };
         let checks = stream::iter(found.manifest.artifacts()).map(|(service, artifact)| {
-            let layout = artifact.layout(&found.folder);
             let provider = stack.and_then(|stack| stack.service(service.id.as_str()));
             // A service of another kind does not know the artifact's format.
             let provider = provider.filter(|provider| provider.kind() == service.kind);
             let provider = provider.and_then(|provider| provider.backup_provider());
-            check_artifact(&self.storage.store, service, artifact, layout, level, provider)
+            check.artifact(service, artifact, provider)
         });
         let artifacts = checks.buffered(ARTIFACTS_AT_ONCE).try_collect().await?;
         let repository = Marker::check(&self.storage).await;
@@ -73,35 +74,44 @@ fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Integrity | ErrorKind::Io)
 }
 
-/// Checks one artifact.
-///
-/// # Errors
-/// Only if the check could not be made; damage is in the verdict.
-pub(crate) async fn check_artifact(
-    store: &Arc<dyn ObjectStore>,
-    service: &ServiceRecord,
-    artifact: &ArtifactRecord,
-    layout: Layout,
-    level: VerifyLevel,
-    provider: Option<&dyn BackupProvider>,
-) -> Result<ArtifactVerdict> {
-    let mut verdict = ArtifactVerdict::new(service, artifact);
-    let checked = match level {
-        VerifyLevel::Stored => locate::check_stored(&**store, &layout).await.map(|()| None),
-        VerifyLevel::Content => check_content(store, artifact, layout.clone(), provider).await,
-    };
-    match checked {
-        Ok(inspection) => verdict.inspection = inspection,
-        Err(error) if is_damage(&error) => {
-            verdict.findings = locate::locate(&**store, &layout).await?;
-            if verdict.findings.is_empty() {
-                // The bytes are those of the manifest: what is wrong was wrong when they were stored.
-                verdict.findings.push(Finding::new(None, None, error.to_string()));
+/// How the artifacts of one backup are checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Check<'a> {
+    pub(crate) store: &'a Arc<dyn ObjectStore>,
+    pub(crate) folder: &'a Path,
+    pub(crate) level: VerifyLevel,
+}
+
+impl Check<'_> {
+    /// Checks one artifact, by its provider too if one is given.
+    ///
+    /// # Errors
+    /// Only if the check could not be made; damage is in the verdict.
+    pub(crate) async fn artifact(
+        self,
+        service: &ServiceRecord,
+        artifact: &ArtifactRecord,
+        provider: Option<&dyn BackupProvider>,
+    ) -> Result<ArtifactVerdict> {
+        let layout = artifact.layout(self.folder);
+        let mut verdict = ArtifactVerdict::new(service, artifact);
+        let checked = match self.level {
+            VerifyLevel::Stored => locate::check_stored(&**self.store, &layout).await.map(|()| None),
+            VerifyLevel::Content => check_content(self.store, artifact, layout.clone(), provider).await,
+        };
+        match checked {
+            Ok(inspection) => verdict.inspection = inspection,
+            Err(error) if is_damage(&error) => {
+                verdict.findings = locate::locate(&**self.store, &layout).await?;
+                if verdict.findings.is_empty() {
+                    // The bytes are those of the manifest: what is wrong was wrong when they were stored.
+                    verdict.findings.push(Finding::new(None, None, error.to_string()));
+                }
             }
+            Err(error) => return Err(error.with_service(service.id.clone())),
         }
-        Err(error) => return Err(error.with_service(service.id.clone())),
+        Ok(verdict)
     }
-    Ok(verdict)
 }
 
 /// Reads an artifact to its end: stored hash, frames, plain hash and, with a provider, the vendor's format.

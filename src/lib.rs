@@ -17,8 +17,8 @@
 //! ```
 //!
 //! A [`Stack`] is a list of [`Service`]s. A [`Monitor`] probes it in the background and serves the latest [`Report`]
-//! without I/O; [`http`] puts that report on an axum router. A [`Repository`](backup::Repository) keeps backups of the
-//! whole stack: the dumps of all its datastores, in their vendors' own formats, and a manifest.
+//! without I/O; [`http`] puts that report on an axum router. A [`Repository`] keeps backups of the whole stack: the
+//! dumps of all its datastores, in their vendors' own formats, and a manifest.
 //!
 //! This crate is a facade: it re-exports the others and adds [`service`], which builds an adapter from a URL. Nothing
 //! is on by default:

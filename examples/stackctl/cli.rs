@@ -182,3 +182,34 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     number.checked_mul(factor_ms).map(Duration::from_millis).ok_or_else(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, millis) in [("500ms", 500), ("60s", 60_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "60", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_ends_at_the_first_equals_sign() {
+        let id = |text| Named::from(text).id.map(String::from);
+        assert_eq!(id("cache=redis://db?db=1").as_deref(), Some("cache"));
+        assert_eq!(id("cache=env:REDIS_URL").as_deref(), Some("cache"));
+        assert_eq!(id("redis://db?db=1"), None);
+        assert_eq!(id("file:///srv/a=b"), None);
+    }
+}

@@ -39,7 +39,8 @@ impl Location {
     }
 }
 
-/// The passwords in a URL, as they stand there: behind the user, or as an option such as `password=`.
+/// The passwords in a URL, behind the user or as an option such as `password=`: as they stand there, and without
+/// percent encoding if they have any.
 pub(crate) fn passwords(url: &str) -> Vec<Secret> {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -50,7 +51,21 @@ pub(crate) fn passwords(url: &str) -> Vec<Secret> {
         let (name, value) = option.split_once('=')?;
         matches!(name, "password" | "pass" | "sslpassword").then_some(value)
     });
-    behind_user.into_iter().chain(options).filter(|password| !password.is_empty()).map(Secret::from).collect()
+    let raw = behind_user.into_iter().chain(options).filter(|password| !password.is_empty());
+    raw.flat_map(|raw| [Some(Secret::from(raw)), decoded(raw)]).flatten().collect()
+}
+
+/// The text without percent encoding (RFC 3986, section 2.1), if it has any.
+fn decoded(text: &str) -> Option<Secret> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    let unescaped = bytes.len();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    (unescaped < text.len()).then(|| Secret::new(String::from_utf8_lossy(&bytes)))
 }
 
 impl From<&str> for Location {
@@ -68,5 +83,34 @@ impl fmt::Debug for Location {
             Self::Url(url) => write!(f, "{url:?}"),
             Self::Env(name) => write!(f, "env:{name}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_found_wherever_they_stand() {
+        for (url, expected) in [
+            ("postgres://app:hunter2@db/shop", &["hunter2"][..]),
+            ("redis://:hunter2@db", &["hunter2"]),
+            ("redis://app:p%40ss@db", &["p%40ss", "p@ss"]),
+            ("redis://app:a/b@c@db", &["a/b@c"]),
+            ("redis+unix:///run/r.sock?db=1&pass=hunter2", &["hunter2"]),
+            ("postgres://db/shop?user=app&password=hunter2", &["hunter2"]),
+            ("postgres://app@db/shop", &[]),
+            ("file:///srv/a:b", &[]),
+            ("nonsense", &[]),
+        ] {
+            let found = passwords(url);
+            assert_eq!(found.iter().map(Secret::expose).collect::<Vec<_>>(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_url() {
+        assert_eq!(format!("{:?}", Location::from("redis://:hunter2@db")), "Secret(***)");
+        assert_eq!(format!("{:?}", Location::from("env:REDIS_URL")), "env:REDIS_URL");
     }
 }

@@ -1,6 +1,6 @@
 //! A directory in the making, and the step that puts it into the place of the old one.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -223,7 +223,7 @@ fn move_all(from: &OwnedFd, to: &OwnedFd) -> (Vec<CString>, Result<(), Errno>) {
         Err(errno) => return (moved, Err(errno)),
     };
     while let Some((name, _)) = names.next() {
-        if let Err(errno) = renameat(from, name, to, name) {
+        if let Err(errno) = move_entry(from, to, name) {
             return (moved, Err(errno));
         }
         moved.push(name.to_owned());
@@ -233,7 +233,22 @@ fn move_all(from: &OwnedFd, to: &OwnedFd) -> (Vec<CString>, Result<(), Errno>) {
 
 /// Undoes [`move_all`]; whether all of it could be.
 fn move_back(from: &OwnedFd, to: &OwnedFd, names: &[CString]) -> bool {
-    names.iter().rev().all(|name| renameat(to, name, from, name).is_ok())
+    names.iter().rev().all(|name| move_entry(to, from, name).is_ok())
+}
+
+/// Moves one entry. A directory that is read-only for its owner is made writable meanwhile: its `..` changes.
+fn move_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    let renamed = renameat(from, name, to, name);
+    if renamed != Err(Errno::ACCESS) {
+        return renamed;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(directory) = openat(from, name, flags, Mode::empty()) else { return renamed };
+    let mode = Meta::from(fstat(&directory)?).mode;
+    fchmod(&directory, Mode::from_raw_mode(mode | 0o700))?;
+    let renamed = renameat(from, name, to, name);
+    fchmod(&directory, Mode::from_raw_mode(mode))?;
+    renamed
 }
 
 /// Gives `to` the mode, owner and time of `from`.

@@ -1,14 +1,14 @@
 //! Restores: what is there afterwards, and what is there after a failure.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use stackkit_core::backup::{OldData, RestoreAction, RestoreContext, RestoreOptions, TargetState};
 use stackkit_core::{BackupProvider, Census, ErrorKind};
 
 use crate::support::{Place, SPARSE_BYTES, context, dump, listing, plan, replace, restore};
-use crate::{Case, Ending, cases};
+use crate::{Case, Ending, Ignored, cases};
 
 pub(crate) const CASES: &[Case] = cases![
     a_dump_is_restored_as_it_was,
@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_damaged_artifact_stops_before_the_swap,
     a_cut_artifact_stops_before_the_swap,
     a_dropped_restore_leaves_the_old_data,
+    a_parent_that_is_not_writable_does_not_matter,
     a_link_to_the_directory_stays_a_link,
 ];
 
@@ -30,7 +31,7 @@ async fn a_dump_is_restored_as_it_was() -> Ending {
     let place = Place::full();
     let before = listing(place.path()).await;
     let (backup, dumped) = dump(&place.volume).await;
-    fs::remove_dir_all(place.path()).unwrap();
+    place.wipe();
     fs::create_dir(place.path()).unwrap();
     let report = restore(&place.volume, &backup, Some(&dumped.census)).await.unwrap();
     assert_eq!(report.census, dumped.census);
@@ -94,14 +95,9 @@ async fn a_plan_changes_nothing() -> Ending {
 async fn a_plan_for_another_state_is_refused() -> Ending {
     let place = Place::full();
     let (backup, _) = dump(&place.volume).await;
-    for change in [
-        |root: &Path| fs::write(root.join("more"), "x").unwrap(),
-        |root: &Path| {
-            fs::remove_dir_all(root).unwrap();
-        },
-    ] {
+    for change in [|place: &Place| fs::write(place.path().join("more"), "x").unwrap(), Place::wipe] {
         let plan = plan(&place.volume, &backup).await;
-        change(place.path());
+        change(&place);
         let error = place.volume.restore(plan, &backup, &RestoreContext::new()).await.unwrap_err();
         assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
     }
@@ -190,6 +186,24 @@ async fn a_dropped_restore_leaves_the_old_data() -> Ending {
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), cleaned).await.expect("the staging directory goes");
     assert_eq!(listing(place.path()).await, before);
+    Ok(())
+}
+
+async fn a_parent_that_is_not_writable_does_not_matter() -> Ending {
+    if rustix::process::geteuid().is_root() {
+        return Err(Ignored("root writes everywhere".to_owned()));
+    }
+    let place = Place::full();
+    let (backup, dumped) = dump(&place.volume).await;
+    fs::write(place.path().join("old"), "old data").unwrap();
+    let parent = |mode| fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+    parent(0o555);
+    let report = restore(&place.volume, &backup, Some(&dumped.census)).await;
+    parent(0o700);
+    let kept = report.unwrap().old_data_kept_as.unwrap();
+    assert!(Path::new(&kept).starts_with(place.path()));
+    assert_eq!(fs::read_to_string(Path::new(&kept).join("old")).unwrap(), "old data");
+    assert_eq!(place.volume.census().await.unwrap(), dumped.census);
     Ok(())
 }
 

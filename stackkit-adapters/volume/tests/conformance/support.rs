@@ -52,9 +52,31 @@ impl Place {
         self.volume.path()
     }
 
+    /// Removes the volume's directory.
+    pub(crate) fn wipe(&self) {
+        open_up(self.path());
+        fs::remove_dir_all(self.path()).unwrap();
+    }
+
     /// What stands beside the volume.
     pub(crate) fn siblings(&self) -> Vec<String> {
         names(self.directory.path()).into_iter().filter(|name| name != "uploads").collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        open_up(self.directory.path());
+    }
+}
+
+/// Makes every directory below `root` removable for others than root.
+fn open_up(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o755)).ok();
+            open_up(&entry.path());
+        }
     }
 }
 

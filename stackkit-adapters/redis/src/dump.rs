@@ -27,9 +27,11 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// Bytes asked of the system at once.
 const READ_BYTES: usize = 256 << 10;
 /// Data sets below this are saved to the server's disk and sent from there. Above, they are streamed as they are
-/// serialised, for which the server first waits `repl-diskless-sync-delay` (5 s by default): worth it only when writing
-/// the file would take about as long.
-const DISKLESS_BYTES_MIN: u64 = 64 << 20;
+/// serialised, for which the server first waits `repl-diskless-sync-delay` (5 s by default): worth it only where writing
+/// the file and reading it again would take about as long.
+const DISKLESS_BYTES_MIN: u64 = 1 << 30;
+/// The server's default for `repl-diskless-sync-delay`, where the user may not ask.
+const DISKLESS_DELAY_DEFAULT_SECONDS: u64 = 5;
 
 /// A replica's connection that waits for its RDB.
 pub(crate) struct RedisDump {
@@ -43,11 +45,14 @@ impl Redis {
     /// Asks for a full synchronisation and waits until the server says which point it will be of.
     pub(crate) async fn begin_dump(&self, cx: &DumpContext) -> Result<RedisDump> {
         let mut connection = self.connect(self.connect_deadline()).await?;
-        let info = self.info(&mut connection).await?;
+        let commands: &[&[&[u8]]] = &[&[b"INFO"], &[b"CONFIG", b"GET", b"repl-diskless-sync-delay"]];
+        let mut replies = connection.pipeline(commands, self.command_deadline()).await?.into_iter();
+        let info = Info::from_reply(replies.next().ok_or(RedisError::Answer)?)?;
         if info.is("loading", "1") {
             return Err(loading(Some(&info)));
         }
-        self.ask(&mut connection, streams(&info)).await?;
+        let delay_seconds = replies.next().and_then(|reply| reply.setting()).unwrap_or(DISKLESS_DELAY_DEFAULT_SECONDS);
+        self.ask(&mut connection, streams(&info, delay_seconds)).await?;
         let position = self.resync_position(&mut connection).await?;
         let point = PointInTime::new(cx.clock.now(), Consistency::Snapshot).with_position(position);
         Ok(RedisDump { service: self.clone(), connection, info, point })
@@ -97,9 +102,9 @@ impl Redis {
 }
 
 /// Whether the server should stream while it serialises, instead of saving to its disk first.
-fn streams(info: &Info) -> bool {
+fn streams(info: &Info, delay_seconds: u64) -> bool {
     let large = info.number::<u64>("used_memory_dataset").is_some_and(|bytes| bytes >= DISKLESS_BYTES_MIN);
-    large || info.is("rdb_last_bgsave_status", "err")
+    delay_seconds == 0 || large || info.is("rdb_last_bgsave_status", "err")
 }
 
 /// What a replica says that wants the RDB and no commands after it. Only one that announces `eof` can be streamed to.
@@ -244,12 +249,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_large_data_and_broken_disks_are_streamed() {
-        let of = |text: &str| streams(&Info::parse(text));
-        assert!(!of("used_memory_dataset:900000\nrdb_last_bgsave_status:ok"));
-        assert!(of("used_memory_dataset:67108864\n"));
-        assert!(of("used_memory_dataset:1\nrdb_last_bgsave_status:err"));
-        assert!(!of(""));
+    fn streaming_must_not_cost_more_than_the_disk() {
+        let of = |text: &str, delay_seconds| streams(&Info::parse(text), delay_seconds);
+        assert!(!of("used_memory_dataset:900000\nrdb_last_bgsave_status:ok", 5));
+        assert!(of("used_memory_dataset:900000\nrdb_last_bgsave_status:ok", 0));
+        assert!(of("used_memory_dataset:1073741824\n", 5));
+        assert!(of("used_memory_dataset:1\nrdb_last_bgsave_status:err", 5));
+        assert!(!of("", 5));
     }
 
     #[test]

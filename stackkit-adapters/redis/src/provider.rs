@@ -15,9 +15,10 @@ use crate::service::Redis;
 impl BackupProvider for Redis {
     /// Becomes a replica that wants one RDB and no commands.
     ///
-    /// The point is the replication offset that the server names. On a server without other saves the fork that freezes
-    /// the data follows within milliseconds; writes in between are in the dump. A data set of 64 MiB or more is
-    /// streamed, for which the server waits `repl-diskless-sync-delay` (5 s by default) before it names the point.
+    /// The point is the replication offset that the server names. It forks in the same turn of its event loop, so what
+    /// is written after this returns is not in the dump. Two cases are different: a server that already saves for
+    /// another replica shares that save, whose position it then names; and a data set of 1 GiB or more is streamed, for
+    /// which the server first waits `repl-diskless-sync-delay` (5 s by default).
     async fn begin(&self, cx: &DumpContext) -> Result<Box<dyn Dump>> {
         let dump = self.begin_dump(cx).await.map_err(self.named("begin a dump"))?;
         Ok(Box::new(dump))

@@ -158,11 +158,8 @@ impl Redis {
     /// The longest value that one command can carry; the default where the user may not ask.
     async fn bulk_bytes_max(&self, connection: &mut Connection) -> Result<u64> {
         let command: &[&[u8]] = &[b"CONFIG", b"GET", b"proto-max-bulk-len"];
-        let mut replies = connection.pipeline(&[command], self.command_deadline()).await?;
-        let Some(Reply::Array(pair)) = replies.pop() else { return Ok(BULK_BYTES_DEFAULT) };
-        let value =
-            pair.get(1).and_then(Reply::bytes).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        Ok(value.unwrap_or(BULK_BYTES_DEFAULT))
+        let replies = connection.pipeline(&[command], self.command_deadline()).await?;
+        Ok(replies.first().and_then(Reply::setting).unwrap_or(BULK_BYTES_DEFAULT))
     }
 
     /// Removes all keys, and the functions where there are any.

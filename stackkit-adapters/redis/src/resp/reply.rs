@@ -34,6 +34,11 @@ impl Reply {
         }
     }
 
+    /// The number in the reply of `CONFIG GET` for one setting; `None` if the user may not ask.
+    pub(crate) fn setting(&self) -> Option<u64> {
+        std::str::from_utf8(self.array()?.get(1)?.bytes()?).ok()?.parse().ok()
+    }
+
     /// The elements of an array.
     pub(crate) fn array(&self) -> Option<&[Self]> {
         match self {

@@ -14,7 +14,10 @@ const VOLUME_BYTES: usize = 48 * 1024 * 1024;
 pub(crate) const TESTS: &[Test] = &[
     Test::new("kill_nine_at_ten_moments_leaves_no_false_backup", kill_nine_at_ten_moments_leaves_no_false_backup),
     Test::new("an_interrupted_backup_leaves_nothing", an_interrupted_backup_leaves_nothing),
-    Test::new("one_flipped_byte_is_named_with_its_offset_and_refused", one_flipped_byte_is_named_with_its_offset_and_refused),
+    Test::new(
+        "one_flipped_byte_is_named_with_its_offset_and_refused",
+        one_flipped_byte_is_named_with_its_offset_and_refused,
+    ),
     Test::new("a_cut_tail_is_named_with_its_offset_and_refused", a_cut_tail_is_named_with_its_offset_and_refused),
     Test::new("a_missing_object_is_named_and_refused", a_missing_object_is_named_and_refused),
     Test::new("restore_without_a_yes_changes_nothing", restore_without_a_yes_changes_nothing),
@@ -145,7 +148,11 @@ fn an_interrupted_backup_leaves_nothing() {
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(site.listed_count(), 0);
     let left = folder_bytes(&site.repository());
-    assert!(left < 64 * 1024, "{left} bytes of the interrupted backup are still there: {:?}", files(&site.repository()));
+    assert!(
+        left < 64 * 1024,
+        "{left} bytes of the interrupted backup are still there: {:?}",
+        files(&site.repository())
+    );
 }
 
 /// Damages the stored artifact, then expects `verify` to name it with an offset, and `restore` to refuse untouched.

@@ -40,7 +40,9 @@ impl Site {
         args.extend(["--stack", "shop", "--repository", &repository]);
         args.extend(rest);
         let mut command = command("stackctl", &args);
-        command.env("DB_URL", self.postgres.tcp_url_of("shop").unwrap()).env("CACHE_URL", self.redis.tcp_url().unwrap());
+        command
+            .env("DB_URL", self.postgres.tcp_url_of("shop").unwrap())
+            .env("CACHE_URL", self.redis.tcp_url().unwrap());
         command.env("RUST_LOG", "trace");
         command
     }
@@ -55,9 +57,9 @@ impl Site {
 /// The argument lists of all processes of this machine that can be read.
 fn argument_lists() -> String {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok()).fold(String::new(), |all, line| {
-        all + &String::from_utf8_lossy(&line) + "\n"
-    })
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .fold(String::new(), |all, line| all + &String::from_utf8_lossy(&line) + "\n")
 }
 
 fn assert_clean(place: &str, text: &str) {

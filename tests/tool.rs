@@ -3,6 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use libtest_mimic::{Completion, Trial};
+use stackkit::ErrorKind;
+
+/// Why a test can't run here: a server that it needs is not installed. Fails where `STACKKIT_REQUIRE` names the store.
+fn missing(needs: &[&str]) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    needs.iter().find_map(|store| {
+        let started = runtime.block_on(async {
+            match *store {
+                "postgres" => stackkit_fixtures::postgres().await.map(drop),
+                "redis" => stackkit_fixtures::redis().await.map(drop),
+                other => panic!("no fixture starts {other}"),
+            }
+        });
+        let error = started.err().filter(|error| error.kind() == ErrorKind::ToolMissing)?;
+        assert!(!stackkit_fixtures::is_required(store), "{error}");
+        Some(error.to_string())
+    })
+}
+
 /// One test of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {

@@ -5,16 +5,16 @@ use std::io;
 use std::path::Path;
 
 /// Rows in `orders`, and twice as many in `order_lines`.
-pub const ORDERS_COUNT: u32 = 80_000;
+pub(crate) const ORDERS_COUNT: u32 = 80_000;
 /// Lines of an order.
-pub const LINES_PER_ORDER: u32 = 2;
+pub(crate) const LINES_PER_ORDER: u32 = 2;
 /// Keys of each Redis type: 6 types make 60 000 keys.
-pub const KEYS_PER_TYPE: u32 = 10_000;
+pub(crate) const KEYS_PER_TYPE: u32 = 10_000;
 /// Files in the folder.
-pub const FILES_COUNT: u32 = 2_400;
+pub(crate) const FILES_COUNT: u32 = 2_400;
 
 /// Tables of a shop: a key, text, JSON, an index, a foreign key, an enum, a view.
-pub fn tables() -> String {
+pub(crate) fn tables() -> String {
     format!(
         "create type state as enum ('open', 'paid', 'sent');
          create table orders (id int primary key, customer text not null, state state not null, extra jsonb, at timestamptz);
@@ -30,12 +30,12 @@ pub fn tables() -> String {
 }
 
 /// One hash over every row of the tables, in key order.
-pub const ROWS_HASH: &str = "select md5(string_agg(h, '')) from (
+pub(crate) const ROWS_HASH: &str = "select md5(string_agg(h, '' order by h)) from (
     (select md5(string_agg(o::text, '|' order by id)) h from orders o)
     union all (select md5(string_agg(l::text, '|' order by order_id, line)) from order_lines l)) hashes";
 
 /// A script that fills one database with keys of every type; `ARGV[1]` keys of each.
-pub const KEYS_SCRIPT: &str = "
+pub(crate) const KEYS_SCRIPT: &str = "
 local n = tonumber(ARGV[1])
 for i = 1, n do
   redis.call('SET', 'string:' .. i, string.rep('v' .. i, 1 + i % 20))
@@ -49,7 +49,7 @@ end
 return redis.call('DBSIZE')";
 
 /// Writes the files: several levels, text and binary, a sparse one, a symbolic link, a hard link.
-pub fn write_files(root: &Path) -> io::Result<()> {
+pub(crate) fn write_files(root: &Path) -> io::Result<()> {
     let mut random = fastrand::Rng::with_seed(20_261_121);
     for number in 0..FILES_COUNT {
         let folder = root.join(format!("year-{}/day-{}", number % 3, number % 40));

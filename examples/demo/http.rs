@@ -15,7 +15,7 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The status of `GET path`.
-pub async fn status(server: SocketAddr, path: &str) -> Result<u16> {
+pub(crate) async fn status(server: SocketAddr, path: &str) -> Result<u16> {
     let io = |error| Error::io("ask for a status", error);
     let mut stream = TcpStream::connect(server).await.map_err(io)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n");
@@ -27,7 +27,7 @@ pub async fn status(server: SocketAddr, path: &str) -> Result<u16> {
 }
 
 /// Waits until `GET path` answers `wanted`, and says how long that took.
-pub async fn until(server: SocketAddr, path: &str, wanted: u16) -> Result<Duration> {
+pub(crate) async fn until(server: SocketAddr, path: &str, wanted: u16) -> Result<Duration> {
     let clock = stackkit::Clock::system();
     let started = clock.instant();
     let mut tick = interval(ASK_EVERY);
@@ -42,7 +42,7 @@ pub async fn until(server: SocketAddr, path: &str, wanted: u16) -> Result<Durati
 }
 
 /// Serves the router of `monitor` on a port that the kernel chooses; the server ends with the handle.
-pub async fn serve(monitor: &stackkit::Monitor) -> Result<(AbortOnDropHandle<()>, SocketAddr)> {
+pub(crate) async fn serve(monitor: &stackkit::Monitor) -> Result<(AbortOnDropHandle<()>, SocketAddr)> {
     let io = |error| Error::io("serve health", error);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
     let address = listener.local_addr().map_err(io)?;

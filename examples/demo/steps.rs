@@ -7,18 +7,18 @@ use stackkit::{Clock, Result};
 
 /// The steps so far, with their times.
 #[derive(Debug)]
-pub struct Steps {
+pub(crate) struct Steps {
     clock: Clock,
     done: Vec<(&'static str, Duration)>,
 }
 
 impl Steps {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { clock: Clock::system(), done: Vec::new() }
     }
 
     /// Says what is done, does it, and notes its time.
-    pub async fn time<T>(&mut self, name: &'static str, step: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn time<T>(&mut self, name: &'static str, step: impl Future<Output = Result<T>>) -> Result<T> {
         println!("=> {name}");
         let started = self.clock.instant();
         let outcome = Box::pin(step).await?;

@@ -10,15 +10,15 @@ use stackkit_fixtures::{PostgresFixture, RedisFixture};
 use crate::data;
 
 /// Three real stores, gone with the value.
-pub struct Stores {
-    pub postgres: PostgresFixture,
-    pub redis: RedisFixture,
-    pub volume: Volume,
+pub(crate) struct Stores {
+    pub(crate) postgres: PostgresFixture,
+    pub(crate) redis: RedisFixture,
+    pub(crate) volume: Volume,
     folder: tempfile::TempDir,
 }
 
 impl Stores {
-    pub async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let (postgres, redis) = tokio::try_join!(stackkit_fixtures::postgres(), stackkit_fixtures::redis())?;
         let folder = tempfile::tempdir().map_err(|error| Error::io("create a folder", error))?;
         let uploads = folder.path().join("uploads");
@@ -26,17 +26,18 @@ impl Stores {
         Ok(Self { postgres, redis, volume: Volume::new("uploads", uploads), folder })
     }
 
-    pub async fn fill(&mut self) -> Result<()> {
+    pub(crate) async fn fill(&mut self) -> Result<()> {
         self.postgres.execute(&data::tables()).await?;
         for database in ["0", "3"] {
             let per_type = (data::KEYS_PER_TYPE / 2).to_string();
-            self.redis.script(&["SELECT", database], &["EVAL", data::KEYS_SCRIPT, "0", &per_type]).await?;
+            let commands = [vec!["SELECT", database], vec!["EVAL", data::KEYS_SCRIPT, "0", &per_type]];
+            self.redis.pipeline(commands).await?;
         }
         let uploads = self.folder.path().join("uploads");
         data::write_files(&uploads).map_err(|error| Error::io("write the files", error))
     }
 
-    pub async fn wipe(&mut self) -> Result<()> {
+    pub(crate) async fn wipe(&mut self) -> Result<()> {
         self.postgres.execute("drop table order_lines, orders cascade; drop type state").await?;
         self.redis.command(&["FLUSHALL"]).await?;
         let uploads = self.folder.path().join("uploads");
@@ -45,13 +46,13 @@ impl Stores {
     }
 
     /// Counts and content hashes of all three, taken by the stores themselves where they can.
-    pub async fn content(&self) -> Result<Content> {
+    pub(crate) async fn content(&self) -> Result<Content> {
         let postgres = self.postgres.service()?.census().await?;
         let rows = match postgres.count("tables.public.orders.rows") {
             0 => String::new(),
-            _ => self.postgres.query_text(data::ROWS_HASH).await?,
+            _ => self.postgres.query(data::ROWS_HASH).await?.into_iter().flatten().flatten().collect(),
         };
-        let digest = self.redis.command(&["DEBUG", "DIGEST"]).await?;
+        let digest = self.redis.command(&["DEBUG", "DIGEST"]).await?.text();
         let redis = self.redis.service()?.census().await?;
         let stores = [
             ("postgres", postgres.with_digest("rows", rows)),
@@ -61,7 +62,7 @@ impl Stores {
         Ok(Content(BTreeMap::from(stores)))
     }
 
-    pub async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         drop(self);
         Ok(())
     }
@@ -69,14 +70,14 @@ impl Stores {
 
 /// The census of each store.
 #[derive(Debug, PartialEq)]
-pub struct Content(BTreeMap<&'static str, Census>);
+pub(crate) struct Content(BTreeMap<&'static str, Census>);
 
 impl Content {
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.0.iter().any(|(store, census)| other.0.get(store) == Some(census))
     }
 
-    pub fn differences(&self, found: &Self) -> Vec<String> {
+    pub(crate) fn differences(&self, found: &Self) -> Vec<String> {
         let each = self.0.iter().zip(found.0.values()).flat_map(|((store, expected), found)| {
             expected.diff(found).into_iter().map(move |difference| format!("{store} {difference}"))
         });

@@ -73,7 +73,8 @@ pub(crate) async fn child(args: &[String]) -> Result {
 
 /// Backs up a stack into a new repository in the folder `out`.
 pub(crate) async fn back_up(stack: Stack, out: &str) -> Result {
-    let repository = Repository::open_or_create(&format!("file://{out}"), RepositoryOptions::new()).await?;
+    let repository =
+        Repository::open_or_create(&format!("file://{out}"), RepositoryOptions::new().unencrypted()).await?;
     repository.backup(&stack).run().await?;
     Ok(())
 }

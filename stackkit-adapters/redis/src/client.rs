@@ -48,7 +48,7 @@ impl Connection {
         let stream: Box<dyn Io> = match (&config.address, tls) {
             (Address::Unix(path), _) => {
                 let stream = within(deadline, Phase::Connect, UnixStream::connect(path)).await.map_err(at)?;
-                Box::new(stream.map_err(RedisError::Connect).map_err(at)?)
+                Box::new(stream.map_err(RedisError::connect).map_err(at)?)
             }
             (Address::Tcp { host, port }, None) => Box::new(tcp(host, *port, deadline).await.map_err(at)?),
             (Address::Tcp { host, port }, Some(tls)) => {
@@ -57,7 +57,7 @@ impl Connection {
                 let name = ServerName::try_from(host.clone()).map_err(invalid).map_err(at)?;
                 let handshake = TlsConnector::from(tls).connect(name, stream);
                 let stream = within(deadline, Phase::Tls, handshake).await.map_err(at)?;
-                Box::new(stream.map_err(RedisError::Tls).map_err(at)?)
+                Box::new(stream.map_err(RedisError::tls).map_err(at)?)
             }
         };
         let mut connection = Self { stream, buffer: BytesMut::with_capacity(READ_BYTES) };
@@ -224,13 +224,13 @@ async fn tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Redi
     for address in addresses {
         match within(deadline, Phase::Connect, TcpStream::connect(address)).await? {
             Ok(stream) => {
-                stream.set_nodelay(true).map_err(RedisError::Connect)?;
+                stream.set_nodelay(true).map_err(RedisError::connect)?;
                 return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
-    Err(RedisError::Connect(last))
+    Err(RedisError::connect(last))
 }
 
 async fn within<T>(deadline: Instant, phase: Phase, work: impl Future<Output = T>) -> Result<T, RedisError> {

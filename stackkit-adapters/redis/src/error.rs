@@ -14,8 +14,12 @@ pub(crate) enum RedisError {
     Resolve(#[source] io::Error),
     #[error("nothing accepts connections there")]
     Connect(#[source] io::Error),
+    #[error("the operating system denies access to the socket")]
+    Denied(#[source] io::Error),
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
+    #[error("the server's certificate is not trusted, or is not for this host")]
+    Certificate(#[source] io::Error),
     #[error("no answer before the deadline")]
     Deadline(Phase),
     #[error("the connection failed")]
@@ -32,13 +36,30 @@ pub(crate) enum RedisError {
     Rdb(#[source] Fault),
 }
 
+impl RedisError {
+    /// A failure to connect: a socket that may not be opened will not open by waiting.
+    pub(crate) fn connect(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied { Self::Denied(error) } else { Self::Connect(error) }
+    }
+
+    /// A failure of the handshake: a certificate that is not trusted will not become so by waiting.
+    pub(crate) fn tls(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate(error),
+            _ => Self::Tls(error),
+        }
+    }
+}
+
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
         let message = error.to_string();
         let (kind, phase) = match &error {
             RedisError::Resolve(_) => (ErrorKind::Unreachable, Some(Phase::Dns)),
             RedisError::Connect(_) => (ErrorKind::Unreachable, Some(Phase::Connect)),
+            RedisError::Denied(_) => (ErrorKind::PermissionDenied, Some(Phase::Connect)),
             RedisError::Tls(_) => (ErrorKind::Unreachable, Some(Phase::Tls)),
+            RedisError::Certificate(_) => (ErrorKind::Config, Some(Phase::Tls)),
             RedisError::Deadline(phase) => (ErrorKind::Timeout, Some(*phase)),
             RedisError::Io(_) | RedisError::Closed => (ErrorKind::Unreachable, Some(Phase::Query)),
             RedisError::Protocol(_) | RedisError::Answer => (ErrorKind::Unexpected, Some(Phase::Decode)),
@@ -59,7 +80,9 @@ impl From<RedisError> for Error {
             RedisError::Rdb(fault) => Self::new(kind, fault.to_string()),
             RedisError::Resolve(source)
             | RedisError::Connect(source)
+            | RedisError::Denied(source)
             | RedisError::Tls(source)
+            | RedisError::Certificate(source)
             | RedisError::Io(source) => mapped.with_source(source),
             RedisError::Protocol(source) => mapped.with_source(source),
             RedisError::Deadline(_) | RedisError::Closed | RedisError::Answer => mapped,

@@ -3,16 +3,18 @@
 
 #[path = "conformance/connect.rs"]
 mod connect;
+#[path = "conformance/data.rs"]
+mod data;
 #[path = "conformance/dump.rs"]
 mod dump;
 #[path = "conformance/restore.rs"]
 mod restore;
-#[path = "conformance/target.rs"]
-mod target;
 
 use std::process::ExitCode;
 
+use stackkit_fixtures::conformance::{main as run, targets};
+
 fn main() -> ExitCode {
     let trials = [connect::trials(), dump::trials(), restore::trials()];
-    stackkit_fixtures::conformance::main(target::RedisTarget, trials.into_iter().flatten().collect())
+    run(targets::redis(), trials.into_iter().flatten().collect())
 }

@@ -70,8 +70,8 @@ async fn tls() -> Outcome {
 
     // The system's certificates do not vouch for it, and plain bytes are no handshake.
     let distrusting: Arc<dyn Service> = Arc::new(Redis::from_url(&url)?);
-    let kinds = &[ErrorKind::Unreachable, ErrorKind::Config];
-    refused("an unknown certificate", kinds, probe(&distrusting, Tier::Ping).await)?;
+    let unknown = refused("an unknown certificate", &[ErrorKind::Config], probe(&distrusting, Tier::Ping).await)?;
+    check(!unknown.mends_by_waiting(), || "waiting does not make a certificate trusted".to_owned())?;
     let plain: Arc<dyn Service> = Arc::new(Redis::from_url(&url.replace("rediss:", "redis:"))?);
     refused("no TLS", &[ErrorKind::Unreachable, ErrorKind::Unexpected], probe(&plain, Tier::Ping).await).map(drop)
 }

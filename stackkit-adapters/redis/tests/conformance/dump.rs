@@ -12,7 +12,7 @@ use stackkit_fixtures::conformance::{MemorySink, Outcome, SinkFault, check, dump
 use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_until};
 use stackkit_redis::Redis;
 
-use crate::target::{check_rdb, content, every_type, info};
+use crate::data::{check_rdb, content, every_type, info};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

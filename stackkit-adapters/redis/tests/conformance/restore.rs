@@ -13,11 +13,13 @@ use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_unti
 use stackkit_redis::Redis;
 use stackkit_redis::rdb::Writer;
 
-use crate::target::{content, every_type};
+use crate::data::{content, every_type};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        trial("redis::every_encoding_survives", "redis", every_encoding),
         trial("redis::expiries_are_absolute", "redis", expiries),
+        trial("redis::an_expiry_does_not_make_a_plan_stale", "redis", expiry_and_plan),
         trial("redis::use_hints_survive", "redis", hints),
         trial("redis::a_value_of_megabytes_survives", "redis", big_values),
         trial("redis::what_the_target_can_not_hold_is_refused_first", "redis", refused_first),
@@ -45,6 +47,27 @@ async fn apply(redis: &RedisFixture, file: Vec<u8>) -> Result<RestoreReport> {
     provider.restore(plan, &backup, &RestoreContext::new()).await
 }
 
+async fn every_encoding() -> Outcome {
+    // Both ways to store a string, and the values of the suite's own seed are below what gets compressed.
+    for compression in ["yes", "no"] {
+        let redis = redis_with(RedisOptions::new().with_setting("rdbcompression", compression)).await?;
+        every_type(&redis).await?;
+        let before = content(&redis).await?;
+        let dumped = dump(&service(&redis)).await?;
+        for command in [&["FLUSHALL"][..], &["FUNCTION", "FLUSH"]] {
+            redis.command(command).await?;
+        }
+        check(content(&redis).await? != before, || "wiping does nothing".to_owned())?;
+        let report = restore(&service(&redis), &dumped).await?;
+        same("warnings", &Vec::<String>::new(), &report.warnings)?;
+        same("content", &before, &content(&redis).await?)?;
+        for (key, expires_at) in [("later", "4102444800123"), ("stream:empty", "4102444800456"), ("int8", "-1")] {
+            same(key, &expires_at.to_owned(), &redis.command(&["PEXPIRETIME", key]).await?.text())?;
+        }
+    }
+    Ok(())
+}
+
 async fn expiries() -> Outcome {
     let redis = redis().await?;
     redis.command(&["SET", "later", "v", "PXAT", "4102444800123"]).await?;
@@ -64,6 +87,21 @@ async fn expiries() -> Outcome {
     })?;
     same("expiry", &"4102444800123".to_owned(), &redis.command(&["PEXPIRETIME", "later"]).await?.text())?;
     same("no expiry", &"-1".to_owned(), &redis.command(&["PEXPIRETIME", "always"]).await?.text())
+}
+
+async fn expiry_and_plan() -> Outcome {
+    let redis = redis().await?;
+    redis.command(&["SET", "always", "v"]).await?;
+    let dumped = dump(&service(&redis)).await?;
+    redis.command(&["SET", "soon", "v", "PX", "1000"]).await?;
+    let service = service(&redis);
+    let provider = service.backup_provider().expect("a provider");
+    let plan = provider.plan_restore(&dumped.backup, &RestoreOptions::new()).await?;
+    wait_until("the key expired", Duration::from_secs(30), async || {
+        (redis.command(&["DBSIZE"]).await.ok()?.text() == "1").then_some(())
+    })
+    .await?;
+    provider.restore(plan, &dumped.backup, &RestoreContext::new()).await.map(drop).map_err(Into::into)
 }
 
 async fn hints() -> Outcome {

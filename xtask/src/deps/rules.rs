@@ -51,43 +51,43 @@ const FORMATS: &[&str] = &["zstd-sys"];
 
 /// The direction of dependencies and the weight of each member.
 pub(super) const MEMBERS: &[Member] = &[
-    Member { name: CORE, uses: &[], never: &[&DRIVERS, HTTP, CLOUD, FORMATS], features: "", packages_max: 60 },
+    Member { name: CORE, uses: &[], never: &[&DRIVERS, HTTP, CLOUD, FORMATS], features: "", packages_max: 48 },
     Member {
         name: "stackkit-postgres",
         uses: &[CORE],
         never: &[&["redis"], HTTP, CLOUD, FORMATS],
         features: "",
-        packages_max: 120,
+        packages_max: 136,
     },
     Member {
         name: "stackkit-redis",
         uses: &[CORE],
         never: &[&["tokio-postgres"], HTTP, CLOUD, FORMATS],
         features: "",
-        packages_max: 110,
+        packages_max: 100,
     },
     Member {
         name: "stackkit-volume",
         uses: &[CORE],
         never: &[&DRIVERS, HTTP, CLOUD, FORMATS],
         features: "",
-        packages_max: 70,
+        packages_max: 57,
     },
-    Member { name: "stackkit-backup", uses: &[CORE], never: &[&DRIVERS, HTTP], features: "", packages_max: 120 },
-    Member { name: "stackkit-http", uses: &[CORE], never: &[&DRIVERS, CLOUD, FORMATS], features: "", packages_max: 75 },
+    Member { name: "stackkit-backup", uses: &[CORE], never: &[&DRIVERS, HTTP], features: "", packages_max: 108 },
+    Member { name: "stackkit-http", uses: &[CORE], never: &[&DRIVERS, CLOUD, FORMATS], features: "", packages_max: 71 },
     Member {
         name: "stackkit-fixtures",
         uses: &[CORE, "stackkit-postgres", "stackkit-redis", "stackkit-volume"],
         never: &[HTTP, CLOUD],
         features: "",
-        packages_max: 150,
+        packages_max: 164,
     },
     Member {
         name: FACADE,
         uses: &[CORE, "stackkit-postgres", "stackkit-redis", "stackkit-volume", "stackkit-backup", "stackkit-http"],
         never: &[],
         features: "full",
-        packages_max: 190,
+        packages_max: 186,
     },
-    Member { name: "xtask", uses: &[], never: &[&DRIVERS, HTTP, CLOUD, FORMATS], features: "", packages_max: 60 },
+    Member { name: "xtask", uses: &[], never: &[&DRIVERS, HTTP, CLOUD, FORMATS], features: "", packages_max: 40 },
 ];

@@ -1,6 +1,7 @@
 //! The main job without any server: a folder is probed, backed up, verified, wiped and restored.
 //!
 //! `cargo run --example quickstart`
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The whole-stack tests, with every feature on: a table of tests, so that one whose server is missing is ignored with
 //! a reason, or fails where `STACKKIT_REQUIRE` names it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod faults;
 mod programs;

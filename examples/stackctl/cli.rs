@@ -89,6 +89,20 @@ pub(crate) enum Command {
     Doctor,
 }
 
+impl Command {
+    /// What an interrupt of the command leaves.
+    pub(crate) fn interrupted(&self) -> &'static str {
+        match self {
+            // A store without a swap, such as Redis, is filled in place.
+            Self::Restore(args) if !args.plan => {
+                "interrupted; the repository is as it was, but a service whose restore had begun may hold a part of its \
+                 data: restore it again"
+            }
+            _ => "interrupted; nothing is half-written",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// A word to find the backup by; may be given again

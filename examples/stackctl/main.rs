@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let mut out = Output::new(cli.json);
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return ended(Err(Failure::usage(Error::io("start the runtime", error))), &out),
+        Err(error) => return ended(Err(Failure::usage(Error::io("start the runtime", error))), &cli, &out),
     };
     let outcome = runtime.block_on(async {
         // The command's future is dropped when a signal comes first: children end, staged files go.
@@ -47,14 +47,14 @@ fn main() -> ExitCode {
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_WAIT);
-    ended(outcome, &out)
+    ended(outcome, &cli, &out)
 }
 
 /// Tells the error, if there is one, and gives the exit code.
-fn ended(outcome: Outcome, out: &Output) -> ExitCode {
+fn ended(outcome: Outcome, cli: &Cli, out: &Output) -> ExitCode {
     let exit = match outcome {
         Ok(Exit::Interrupted) => {
-            out.warning("interrupted; nothing is half-written");
+            out.warning(cli.command.interrupted());
             Exit::Interrupted
         }
         Ok(exit) => exit,

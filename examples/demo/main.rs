@@ -10,10 +10,11 @@ mod http;
 mod steps;
 mod stores;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use stackkit::backup::OldData;
+use stackkit::backup::{Backup, OldData};
 use stackkit::{
     Error, Intervals, Monitor, Repository, RepositoryOptions, RestoreOptions, Result, ServiceExt, Stack, VerifyLevel,
 };
@@ -42,46 +43,57 @@ async fn run() -> Result<()> {
 
     let mut stores = steps.time("start PostgreSQL, Redis and a folder", Stores::start()).await?;
     steps.time("fill them", stores.fill()).await?;
-    let stack = stack(&stores)?;
     let filled = steps.time("count and hash them", stores.content()).await?;
     println!("{filled}");
 
+    let stack = stack(&stores)?;
     let monitor = Monitor::start(&stack);
     let (server, address) = http::serve(&monitor).await?;
     steps.time("/readyz says 200", http::until(address, "/readyz", 200)).await?;
 
     let location = format!("file://{}", folder.display());
     let repository = Repository::open_or_create(&location, RepositoryOptions::new().unencrypted()).await?;
-    let backup = steps.time("back up all three as one", repository.backup(&stack).with_tag("demo").run()).await?;
-    println!("{backup}");
-    let verified = steps.time("verify", repository.verify_with(backup.id(), VerifyLevel::Content, &stack)).await?;
-    println!("{verified}");
-    if !verified.is_ok() {
-        return Err(Error::integrity("the backup does not verify"));
-    }
+    let backup = back_up(&repository, &stack, &mut steps).await?;
+    wipe(&mut stores, &filled, &mut steps).await?;
+    interrupt_redis(&mut stores, address, &mut steps).await?;
+    restore(&repository, &backup, &stack, &mut steps).await?;
+    let found = steps.time("count and hash them again", stores.content()).await?;
+    compare(&filled, &found)?;
 
+    drop((server, monitor, stores));
+    println!("{steps}");
+    println!("every count and content hash is as before; the repository is {}", folder.display());
+    Ok(())
+}
+
+async fn back_up(repository: &Repository, stack: &Stack, steps: &mut Steps) -> Result<Backup> {
+    let backup = steps.time("back up all three as one", repository.backup(stack).with_tag("demo").run()).await?;
+    println!("{backup}");
+    let verified = steps.time("verify", repository.verify_with(backup.id(), VerifyLevel::Content, stack)).await?;
+    println!("{verified}");
+    if verified.is_ok() { Ok(backup) } else { Err(Error::integrity("the backup does not verify")) }
+}
+
+async fn wipe(stores: &mut Stores, filled: &Content, steps: &mut Steps) -> Result<()> {
     steps.time("wipe all three", stores.wipe()).await?;
     let wiped = stores.content().await?;
-    if wiped.is_like(&filled) {
-        return Err(Error::unexpected("the wipe wiped nothing"));
-    }
+    if wiped.is_like(filled) { Err(Error::unexpected("the wipe wiped nothing")) } else { Ok(()) }
+}
+
+async fn interrupt_redis(stores: &mut Stores, address: SocketAddr, steps: &mut Steps) -> Result<()> {
     stores.redis.stop().await?;
     steps.time("Redis is stopped: /readyz says 503", http::until(address, "/readyz", 503)).await?;
     stores.redis.start().await?;
     steps.time("Redis is back: /readyz says 200", http::until(address, "/readyz", 200)).await?;
+    Ok(())
+}
 
+async fn restore(repository: &Repository, backup: &Backup, stack: &Stack, steps: &mut Steps) -> Result<()> {
     let options = RestoreOptions::new().with_old_data(OldData::Remove);
-    let plan = repository.plan_restore(backup.id(), &stack, &options).await?;
+    let plan = repository.plan_restore(backup.id(), stack, &options).await?;
     println!("{plan}");
-    let restored = steps.time("restore all three", repository.apply_restore(plan, &stack)).await?;
+    let restored = steps.time("restore all three", repository.apply_restore(plan, stack)).await?;
     println!("{restored}");
-    let found = steps.time("count and hash them again", stores.content()).await?;
-    compare(&filled, &found)?;
-
-    drop((server, monitor));
-    stores.stop().await?;
-    println!("{steps}");
-    println!("every count and content hash is as before; the repository is {}", folder.display());
     Ok(())
 }
 

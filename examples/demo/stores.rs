@@ -61,11 +61,6 @@ impl Stores {
         ];
         Ok(Content(BTreeMap::from(stores)))
     }
-
-    pub(crate) async fn stop(self) -> Result<()> {
-        drop(self);
-        Ok(())
-    }
 }
 
 /// The census of each store.

@@ -54,7 +54,8 @@ pub(crate) const VITALS: &str = "SELECT \
     (SELECT (coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false))::int AS archiver_failing \
         FROM pg_stat_archiver) w";
 
-/// The sizes of the database and of its largest tables (by the planner's page count), and how many indexes are invalid.
+/// The sizes of the database and of its 20 largest tables (by the planner's page count; few, because each is a label of
+/// its own), and how many indexes are invalid.
 pub(crate) const INVENTORY: &str = "\
     SELECT NULL, NULL, pg_database_size(current_database()), (SELECT count(*) FROM pg_index WHERE NOT indisvalid); \
     SELECT n.nspname, c.relname, c.relpages::bigint * current_setting('block_size')::bigint, 0 \

@@ -37,6 +37,9 @@ impl Postgres {
         let contents = inspect::contents(source.open(&name).await?).await?;
         let admin = target::open_admin(self.config()).await?;
         let server = Server::of(&admin).await?;
+        if server.standby {
+            return Err(Error::new(ErrorKind::Incompatible, "the server is a standby; restore on its primary"));
+        }
         let fingerprint = target::fingerprint(self.config()).await?;
         let target = target::find(&admin, &self.config().database).await?;
 
@@ -170,11 +173,21 @@ impl Needs<'_> {
         for row in self.admin.rows(&slots).await? {
             warnings.push(format!("the replication slot {} stays with the old database", text(&row, 0)?));
         }
-        let staging = format!("{}{STAGING_MARK}", self.database);
-        let left = format!("SELECT datname FROM pg_database WHERE starts_with(datname, {})", literal(&staging));
-        for row in self.admin.rows(&left).await? {
-            warnings.push(format!("the database {} is left over from a restore that was cut short", text(&row, 0)?));
+        for left in self.beside(STAGING_MARK).await? {
+            warnings.push(format!("the database {left} is left over from a restore that was cut short"));
+        }
+        if !exists {
+            for old in self.beside(OLD_MARK).await? {
+                warnings.push(format!("the database {old} was put aside by a restore and may hold the latest data"));
+            }
         }
         Ok(warnings)
+    }
+
+    /// The databases whose names are the target's with `mark`.
+    async fn beside(&self, mark: &str) -> Result<Vec<String>> {
+        let start = literal(&format!("{}{mark}", self.database));
+        let sql = format!("SELECT datname FROM pg_database WHERE starts_with(datname, {start}) ORDER BY 1");
+        self.admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
     }
 }

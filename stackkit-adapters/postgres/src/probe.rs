@@ -49,14 +49,15 @@ impl Postgres {
             return Ok(Observation::new());
         }
         let millis = (cx.remaining() * SERVER_TENTHS / 10).as_millis().max(1);
-        let sql = format!("SET statement_timeout = {millis}; {}", metrics::VITALS);
-        let vitals = Vitals::read(&session.row(&sql).await?)?;
+        // Local to the one transaction that all statements of a message are: behind a pooler the session is not ours.
+        let limited = |sql: &str| format!("SET LOCAL statement_timeout = {millis}; {sql}");
+        let vitals = Vitals::read(&session.row(&limited(metrics::VITALS)).await?)?;
         let mut observation = metrics::observe(&vitals, cx.previous());
         // Above 0 the server is ahead; as exact as the way back of the answer is short.
         let now = cx.clock().now().as_duration().as_secs_f64();
         observation = observation.gauge("clock_skew_seconds", vitals.clock_seconds - now);
         if cx.tier() >= Tier::Inventory {
-            observation = metrics::inventory(observation, &session.rows(metrics::INVENTORY).await?)?;
+            observation = metrics::inventory(observation, &session.rows(&limited(metrics::INVENTORY)).await?)?;
         }
         Ok(observation)
     }

@@ -6,7 +6,7 @@ use libtest_mimic::Completion;
 use stackkit_core::backup::{OldData, RestoreAction, RestoreContext, RestoreOptions, TargetState};
 use stackkit_core::process::{Tool, find_user};
 use stackkit_core::{BackupProvider, ErrorKind};
-use stackkit_fixtures::{PostgresFixture, PostgresOptions, postgres_server};
+use stackkit_fixtures::{PostgresFixture, PostgresOptions, PostgresServer, postgres_server};
 use stackkit_postgres::Postgres;
 
 use crate::backup::filled;
@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
     content_digests_are_compared,
     hostile_database_names,
     a_read_only_target_keeps_the_old_data,
+    leftovers_are_told,
 ];
 
 /// A tablespace on a file system of 40 MiB, unmounted when dropped.
@@ -58,6 +59,14 @@ pub(crate) async fn a_full_target_keeps_the_old_data() -> Completion {
     let tablespace = format!("create tablespace small location '{}'", disk.0.path().display());
     server.execute_in("postgres", &tablespace).await.expect("a tablespace");
     server.execute_in("postgres", "create database shop tablespace small").await.expect("a database");
+    restore_without_room(&server).await;
+    drop(server);
+    disk.unmount().await;
+    Completion::Completed
+}
+
+/// Fills the database `shop` so that there is no room for a second one like it.
+async fn restore_without_room(server: &PostgresServer) {
     let fill = "create table big as select g, repeat('x', 1000) from generate_series(1, 16000) g";
     server.execute_in("shop", fill).await.expect("16 MB of data");
     // Dropping a database writes all dirty pages; those of the old data must find room without it.
@@ -68,12 +77,9 @@ pub(crate) async fn a_full_target_keeps_the_old_data() -> Completion {
     assert_eq!((error.kind(), error.target()), (ErrorKind::ToolFailed, Some(TargetState::Old)), "{error:?}");
     assert!(error.chain().to_string().contains("No space left on device"), "{error:?}");
     assert_eq!(service.census().await.expect("a census"), report.census);
-    let left =
-        server.query_in("postgres", "select count(*) from pg_database where datname like 'shop!_!_%' escape '!'");
-    assert_eq!(left.await.expect("a count")[0][0].as_deref(), Some("0"));
-    drop(server);
-    disk.unmount().await;
-    Completion::Completed
+    let left = "select count(*) from pg_database where starts_with(datname, 'shop__')";
+    let left = server.query_in("postgres", left).await.expect("a count");
+    assert_eq!(left[0][0].as_deref(), Some("0"));
 }
 
 async fn a_read_only_target_keeps_the_old_data() {
@@ -302,4 +308,19 @@ async fn hostile_database_names() {
         let restored = restore(&service, &memory, &report).await.expect(name);
         assert!(restored.old_data_kept_as.expect("a name").len() <= 63);
     }
+}
+
+async fn leftovers_are_told() {
+    let (postgres, service) = filled().await;
+    let (memory, _report) = dump(&service).await.expect("a dump");
+    let name = postgres.database();
+    for left in [format!("{name}__sk_1"), format!("{name}__old_1")] {
+        postgres.server().create_database(&left).await.expect("a database");
+    }
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert!(plan.warnings.iter().any(|warning| warning.contains("__sk_1")), "{plan}");
+    assert!(!plan.warnings.iter().any(|warning| warning.contains("__old_1")), "{plan}");
+    postgres.server().execute_in("postgres", &format!("drop database {name} with (force)")).await.expect("dropped");
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert!(plan.warnings.iter().any(|warning| warning.contains("__old_1")), "{plan}");
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use stackkit_core::health::Tier;
 use stackkit_core::{ErrorKind, Phase, Service};
-use stackkit_fixtures::conformance::{Outcome, check, dump, probe, refused, same, trial};
+use stackkit_fixtures::conformance::{Outcome, check, dump, probe, refused, restore, same, trial};
 use stackkit_fixtures::{RedisOptions, redis, redis_with, wait_until};
 use stackkit_redis::{Redis, RedisConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+use crate::data::every_type;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -30,18 +32,22 @@ fn service(config: RedisConfig) -> Arc<dyn Service> {
 
 const PROBE_RULES: &str = "+ping +info";
 const BACKUP_RULES: &str = "+ping +info +psync +replconf";
+const RESTORE_RULES: &str =
+    "~* +info +select +scan +type +dbsize +flushall +restore +time +function|load +function|flush";
 
 async fn acl_user() -> Outcome {
-    let options = RedisOptions::new().with_user("prober", "a-long/p@ssword", PROBE_RULES).with_user(
-        "backup",
-        "a-long/p@ssword",
-        BACKUP_RULES,
-    );
+    let roles = [("prober", PROBE_RULES), ("backup", BACKUP_RULES), ("restore", RESTORE_RULES)];
+    let options = roles
+        .into_iter()
+        .fold(RedisOptions::new(), |options, (name, rules)| options.with_user(name, "a-long/p@ssword", rules));
     let redis = redis_with(options).await?;
+    every_type(&redis).await?;
     let user = |name| service(RedisConfig::unix(redis.socket()).with_username(name).with_password("a-long/p@ssword"));
     probe(&user("prober"), Tier::Vitals).await?;
     let dumped = dump(&user("backup")).await?;
     same("warnings", &Vec::<String>::new(), &dumped.report.warnings)?;
+    let report = restore(&user("restore"), &dumped).await?;
+    same("census", &dumped.report.census, &report.census)?;
     let wrong = RedisConfig::unix(redis.socket()).with_username("prober").with_password("another-password");
     let error = refused("a wrong password", &[ErrorKind::Unauthenticated], probe(&service(wrong), Tier::Ping).await)?;
     same("code", &Some("WRONGPASS"), &error.code())?;

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -11,6 +12,7 @@ use stackkit_core::{ErrorKind, Service};
 use stackkit_fixtures::conformance::{MemorySink, Outcome, SinkFault, check, dump, refused, same, trial};
 use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_until};
 use stackkit_redis::Redis;
+use stackkit_redis::rdb::{Event, Reader};
 
 use crate::data::{check_rdb, content, every_type, info};
 
@@ -18,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("redis::small_data_comes_from_the_servers_disk", "redis", small),
         trial("redis::data_is_streamed_where_that_costs_no_delay", "redis", streamed),
+        trial("redis::a_dump_under_writes_is_of_one_moment", "redis", one_moment),
         trial("redis::a_failed_save_is_told_and_then_worked_around", "redis", failed_save),
         trial("redis::a_dump_without_checksum_warns", "redis", without_checksum),
         trial("redis::a_dropped_dump_is_no_replica", "redis", dropped),
@@ -65,6 +68,65 @@ async fn streamed() -> Outcome {
     same("keys", &100_000, &dumped.report.census.count("types.0.string"))?;
     let bytes = verified_by_the_vendor(&dumped).await?;
     check(bytes.len() > 80_000_000, || format!("{} bytes", bytes.len()))
+}
+
+/// A transaction sets two counters to the same number, over and over; a dump between its halves would tear them.
+async fn one_moment() -> Outcome {
+    let redis = redis().await?;
+    redis.command(&["DEBUG", "POPULATE", "20000", "key", "100"]).await?;
+    let written = AtomicU32::new(0);
+    let writer = async {
+        loop {
+            let number = (written.fetch_add(1, Ordering::SeqCst) + 1).to_string();
+            let transaction = [vec!["MULTI"], vec!["SET", "a", &number], vec!["SET", "b", &number], vec!["EXEC"]];
+            if let Err(error) = redis.pipeline(transaction).await {
+                return error;
+            }
+        }
+    };
+    let service = service(&redis);
+    let rounds = async {
+        for _ in 0..5 {
+            let begun = service.backup_provider().expect("a provider").begin(&DumpContext::new()).await?;
+            let before = written.load(Ordering::SeqCst);
+            let sink = MemorySink::new(SinkFault::Slow);
+            begun.run(&sink).await?;
+            let backup = sink.backup();
+            let [a, b] = counters(backup.bytes(&ArtifactName::new("dump.rdb")?)?);
+            same("the counters", &a, &b)?;
+            check(a <= before, || format!("{a} was written after the point, at which it was {before}"))?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        error = writer => Err(error.into()),
+        outcome = rounds => outcome,
+    }
+}
+
+/// What the keys `a` and `b` hold in a file: small numbers, which are stored as such.
+fn counters(file: &[u8]) -> [u32; 2] {
+    let (mut name, mut found) = (Vec::new(), [0; 2]);
+    let mut reader = Reader::new();
+    let read = reader.feed(file, &mut |event| match event {
+        Event::Key(key) => name = key.name.to_vec(),
+        Event::Value(bytes) => {
+            let value = match *bytes {
+                [0xc0, low] => u32::from(low),
+                [0xc1, low, high] => u32::from(u16::from_le_bytes([low, high])),
+                [0xc2, a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+                _ => 0,
+            };
+            match name.as_slice() {
+                b"a" => found[0] = value,
+                b"b" => found[1] = value,
+                _ => {}
+            }
+        }
+        _ => {}
+    });
+    read.expect("a sound file");
+    found
 }
 
 async fn failed_save() -> Outcome {

@@ -176,6 +176,7 @@ async fn newest(repository: &Repository, stack: &Stack) -> Finding {
                 false => Ok(format!("{id}, {} h old", age.as_hours())),
             }
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok("there is none yet".to_owned()),
         Err(error) => Err(error),
     };
     Finding::new("repository", "latest", outcome)

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use stackkit::{Error, ErrorKind};
 
+/// The fact that the engine adds to each error of a repository's storage.
+const STORED_OBJECT: &str = "object";
+
 /// The exit codes; they are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -54,11 +57,38 @@ impl Failure {
     /// Of a call on the repository, which may talk to services too: their errors name them. Damaged bytes are the
     /// repository's, whosever they are; a storage that this version does not know is a matter of configuration.
     pub(crate) fn repository(error: Error) -> Self {
+        // A full repository fails the dump of a service, and so names both: the object tells whose failure it is.
+        let is_stored = error.context().any(|(key, _)| key == STORED_OBJECT);
         let exit = match (error.kind(), error.service()) {
             (ErrorKind::Config, _) | (ErrorKind::Unsupported, None) => Exit::Usage,
             (ErrorKind::Integrity, _) | (_, None) => Exit::Repository,
+            (_, Some(_)) if is_stored => Exit::Repository,
             (_, Some(_)) => Exit::Service,
         };
         Self { exit, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stackkit::ServiceId;
+
+    use super::*;
+
+    #[test]
+    fn whose_failure_it_is_decides_the_code() {
+        let error = |kind| Error::new(kind, "text");
+        let service = || ServiceId::new("cache").unwrap();
+        for (error, exit) in [
+            (error(ErrorKind::Config).with_service(service()), Exit::Usage),
+            (error(ErrorKind::Unsupported), Exit::Usage),
+            (error(ErrorKind::Unreachable).with_service(service()), Exit::Service),
+            (error(ErrorKind::Integrity).with_service(service()), Exit::Repository),
+            (error(ErrorKind::Io).with_context("object", "backups/x").with_service(service()), Exit::Repository),
+            (error(ErrorKind::Io), Exit::Repository),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Failure::repository(error).exit, exit, "{text}");
+        }
     }
 }

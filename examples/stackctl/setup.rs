@@ -22,10 +22,8 @@ pub(crate) fn stack(target: &Target, out: &mut Output) -> Outcome<Stack> {
 /// # Errors
 /// As [`stack`]; also if one of `elsewhere` has no id.
 pub(crate) fn stack_with(target: &Target, elsewhere: &[Named], out: &mut Output) -> Outcome<Stack> {
-    if let Some(nameless) = elsewhere.iter().find(|named| named.id.is_none()) {
-        let error = Error::config("--to needs the id of a service: ID=URL")
-            .with_context("location", format!("{:?}", nameless.location));
-        return Err(Failure::usage(error));
+    if elsewhere.iter().any(|named| named.id.is_none()) {
+        return Err(Failure::usage(Error::config("--to needs the id of a service: ID=URL")));
     }
     let moved = |service: &&Arc<dyn Service>| elsewhere.iter().any(|named| named.id.as_ref() == Some(service.id()));
     let mut services = Vec::new();

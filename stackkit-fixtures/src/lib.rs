@@ -8,7 +8,10 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod require;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "volume"))]
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "redis", feature = "volume")),
+    allow(dead_code, unused_imports, reason = "each store uses a part of it")
+)]
 mod server;
 #[cfg(feature = "volume")]
 mod volume;

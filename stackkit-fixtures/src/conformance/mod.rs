@@ -26,7 +26,7 @@ pub mod targets;
 
 pub use context::{Dumped, dump, probe, restore};
 pub use outcome::{Failure, Outcome, check, refused, same};
-pub use runner::{SCENARIO_DEADLINE, main, trial, trials};
+pub use runner::{SCENARIO_DEADLINE, main, scenario, trial, trials};
 pub use sink::{MemorySink, SINK_BYTES_MAX, SinkFault};
 pub use source::{MemoryBackup, SourceFault};
 pub use target::{Capability, Fault, Instance, Seed, Target};

@@ -46,6 +46,20 @@ pub fn trials(target: impl Target) -> Vec<Trial> {
     scenarios::all().filter(able).map(|scenario| row(&target, scenario)).collect()
 }
 
+/// Runs one scenario by its name, whatever `target` says that it can do: for testing a target, or the suite.
+///
+/// # Errors
+/// The scenario's; [`Failure::Broken`] if there is none of that name.
+///
+/// # Cancel safety
+/// Dropping the future drops the scenario's stores.
+pub async fn scenario(target: &dyn Target, name: &str) -> Outcome {
+    match scenarios::all().find(|scenario| scenario.name == name) {
+        Some(scenario) => (scenario.run)(target).await,
+        None => Err(Failure::Broken(format!("there is no scenario {name:?}"))),
+    }
+}
+
 fn row(target: &Arc<dyn Target>, scenario: &'static Scenario) -> Trial {
     let (target, kind) = (Arc::clone(target), target.name());
     trial(format!("{kind}::{}", scenario.name), kind, async move || (scenario.run)(&*target).await)

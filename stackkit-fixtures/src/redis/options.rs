@@ -1,6 +1,5 @@
 //! How a private Redis is configured.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use stackkit_core::{Error, Result, Secret};
@@ -72,7 +71,7 @@ impl RedisOptions {
         self
     }
 
-    /// Adds a line of `redis.conf`. The value is quoted.
+    /// Adds a line of `redis.conf`. The value stands there as it is: words, or a string in double quotes.
     #[must_use]
     pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
@@ -85,54 +84,37 @@ impl RedisOptions {
 
     /// The text of `redis.conf`: passwords stand in this file of mode 0600, never among the arguments.
     pub(crate) fn settings(&self, dir: &PrivateDir, port: Option<u16>, tls_port: Option<u16>) -> Result<String> {
-        let path = dir.path().display().to_string();
-        let mut text = String::new();
-        let mut line = |name: &str, value: &str| {
-            // Writing to a String can't fail.
-            let _ = writeln!(text, "{name} {}", quote(value));
-        };
-        line("port", &port.unwrap_or(0).to_string());
-        line("bind", "127.0.0.1");
-        line("unixsocket", &format!("{path}/{SOCKET}"));
-        line("unixsocketperm", "700");
-        line("dir", &path);
-        line("appendonly", "no");
-        line("save", "3600 1");
-        line("enable-debug-command", "local");
+        let path = |name: &str| quote(&dir.path().join(name).display().to_string());
+        let mut lines = vec![
+            format!("port {}", port.unwrap_or(0)),
+            "bind 127.0.0.1".to_owned(),
+            format!("unixsocket {}", path(SOCKET)),
+            "unixsocketperm 700".to_owned(),
+            format!("dir {}", path("")),
+            "appendonly no".to_owned(),
+            // With a save point, TERM saves: a stopped server keeps its data.
+            "save 3600 1".to_owned(),
+            "enable-debug-command local".to_owned(),
+        ];
         if let (Some(files), Some(port)) = (&self.tls, tls_port) {
             let read = |file: &PathBuf| std::fs::read(file).map_err(|error| Error::io("read a TLS file", error));
-            line("tls-port", &port.to_string());
-            line("tls-cert-file", &dir.write("tls.crt", &read(&files.certificate)?)?.display().to_string());
-            line("tls-key-file", &dir.write("tls.key", &read(&files.key)?)?.display().to_string());
-            line("tls-auth-clients", "no");
+            dir.write("tls.crt", &read(&files.certificate)?)?;
+            dir.write("tls.key", &read(&files.key)?)?;
+            lines.push(format!("tls-port {port}\ntls-auth-clients no"));
+            lines.push(format!("tls-cert-file {}\ntls-key-file {}", path("tls.crt"), path("tls.key")));
         }
-        if let Some(password) = &self.password {
-            line("requirepass", password.expose());
-        }
-        for (name, value) in &self.settings {
-            line(name, value);
-        }
-        for user in &self.users {
-            let _ = writeln!(
-                text,
-                "user {} on {} {}",
-                user.name,
-                quote(&format!(">{}", user.password.expose())),
-                user.rules
-            );
-        }
-        Ok(text)
+        lines.extend(self.password.iter().map(|password| format!("requirepass {}", quote(password.expose()))));
+        lines.extend(self.settings.iter().map(|(name, value)| format!("{name} {value}")));
+        lines.extend(self.users.iter().map(|user| {
+            format!("user {} on {} {}", user.name, quote(&format!(">{}", user.password.expose())), user.rules)
+        }));
+        Ok(lines.join("\n") + "\n")
     }
 }
 
-/// Quotes a value as `redis.conf` reads it: words, or one string in double quotes.
+/// Quotes a string as `redis.conf` reads it.
 fn quote(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '/' | '.' | '_' | '-' | ':' | '*' | '@' | '+');
-    if !value.is_empty() && value.chars().all(plain) {
-        return value.to_owned();
-    }
-    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -140,9 +122,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_with_spaces_are_words_and_other_ones_are_quoted() {
-        assert_eq!(quote("3600 1"), "3600 1");
-        assert_eq!(quote(""), "\"\"");
+    fn quotes_and_backslashes_are_escaped() {
+        assert_eq!(quote("a b"), "\"a b\"");
         assert_eq!(quote("a\"b\\c#"), r#""a\"b\\c#""#);
     }
 }

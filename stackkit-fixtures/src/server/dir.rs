@@ -10,6 +10,8 @@ use stackkit_core::{Error, ErrorKind, Result};
 
 /// Where a server's data lies in memory, if the machine has it.
 const MEMORY_ROOT: &str = "/dev/shm";
+/// The environment variable that names another place, and no other is tried then.
+const ROOT_VARIABLE: &str = "STACKKIT_FIXTURES_DIR";
 /// Less free memory than this, and the disk is taken: four times a PostgreSQL template (28 MiB), with room for data.
 const MEMORY_FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
 /// The longest path of a Unix socket: 108 bytes on Linux, 104 on macOS, each with a NUL at its end.
@@ -80,7 +82,8 @@ impl PrivateDir {
     /// # Errors
     /// As [`PrivateDir::create`].
     pub(crate) fn on_disk(end: QuickEnd) -> Result<Self> {
-        Self::create_in(&std::env::temp_dir(), None, end)
+        let root = std::env::var_os(ROOT_VARIABLE).map_or_else(std::env::temp_dir, PathBuf::from);
+        Self::create_in(&root, None, end)
     }
 
     fn create_in(root: &Path, owner: Option<User>, end: QuickEnd) -> Result<Self> {
@@ -170,16 +173,25 @@ fn give(path: &Path, owner: Option<User>) -> std::io::Result<()> {
     }
 }
 
-/// The directory to make private ones in: memory, else the temporary directory, else `/tmp`.
+/// The directory to make private ones in: `STACKKIT_FIXTURES_DIR` if it is set, else memory, the temporary directory,
+/// `/tmp`.
 fn root(for_another_user: bool) -> Result<PathBuf> {
-    let memory = Some(PathBuf::from(MEMORY_ROOT)).filter(|path| free_bytes(path) >= MEMORY_FREE_BYTES_MIN);
-    let candidates = memory.into_iter().chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
-    let fits = |path: &PathBuf| {
+    let candidates = match std::env::var_os(ROOT_VARIABLE) {
+        Some(explicit) => vec![PathBuf::from(explicit)],
+        None => {
+            let memory = Some(PathBuf::from(MEMORY_ROOT)).filter(|path| free_bytes(path) >= MEMORY_FREE_BYTES_MIN);
+            memory.into_iter().chain([std::env::temp_dir(), PathBuf::from("/tmp")]).collect()
+        }
+    };
+    let fits = |path: &&PathBuf| {
         let path_bytes = path.as_os_str().len() + "/sk-000000000000".len() + SOCKET_NAME_BYTES;
         path_bytes <= SOCKET_PATH_BYTES_MAX && (!for_another_user || is_traversable(path)) && is_writable(path)
     };
-    candidates.into_iter().find(fits).ok_or_else(|| {
-        Error::new(ErrorKind::Io, "no temporary directory is writable, short and open to the server's user")
+    candidates.iter().find(fits).cloned().ok_or_else(|| {
+        let tried: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
+        Error::new(ErrorKind::Io, "no directory for fixtures is writable, short and open to the server's user")
+            .with_context("tried", tried.join(":"))
+            .with_context("variable", ROOT_VARIABLE)
     })
 }
 

@@ -57,7 +57,9 @@ pub(crate) async fn inspect(
         toc.push(&chunk)?;
         head.extend_from_slice(&chunk);
     }
-    let need = toc.header().map_or(VERSION_OLDEST, reader_of);
+    let Some(need) = toc.header().map(reader_of) else {
+        return Err(toc.finish().err().unwrap_or_else(|| Error::integrity("the archive has no header")));
+    };
     let tool = tools::find("pg_restore", config, need).await?;
     let child = tool.offline().args(["--format=custom", "--file=/dev/null"]).stdin_piped().spawn()?;
     let stderr =

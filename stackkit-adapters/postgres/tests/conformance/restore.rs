@@ -29,6 +29,8 @@ pub(crate) const CASES: &[Case] = cases![
     hostile_database_names,
     a_read_only_target_keeps_the_old_data,
     leftovers_are_told,
+    the_maintenance_database_itself,
+    encoding_and_locale_stay,
 ];
 
 /// A tablespace on a file system of 40 MiB, unmounted when dropped.
@@ -323,4 +325,38 @@ async fn leftovers_are_told() {
     postgres.server().execute_in("postgres", &format!("drop database {name} with (force)")).await.expect("dropped");
     let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
     assert!(plan.warnings.iter().any(|warning| warning.contains("__old_1")), "{plan}");
+}
+
+async fn the_maintenance_database_itself() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    server.execute_in("postgres", "create table kept as select 1 as x").await.expect("a table");
+    let service = Postgres::from_url(&server.url()).expect("a URL");
+    let (memory, report) = dump(&service).await.expect("a dump");
+    server.execute_in("postgres", "drop table kept").await.expect("a wipe");
+    restore(&service, &memory, &report).await.expect("a restore");
+    assert_eq!(service.census().await.expect("a census"), report.census);
+}
+
+async fn encoding_and_locale_stay() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let name = format!("{}_locale", postgres.database());
+    let server = postgres.server();
+    let latin = format!("create database {name} template template0 encoding 'LATIN1' locale 'C'");
+    let icu = format!("create database {name} template template0 encoding 'UTF8' locale_provider icu icu_locale 'de'");
+    let like = format!("select to_jsonb(d) - 'oid' - 'datfrozenxid' from pg_database d where datname = '{name}'");
+    for create in [latin, icu] {
+        match server.execute_in("postgres", &create).await {
+            Err(error) if error.code() == Some("0A000") => continue, // Built without ICU.
+            created => created.expect(&create),
+        }
+        server.execute_in(&name, "create table t as select 'ä'::text as x").await.expect("a table");
+        let before = server.query_in("postgres", &like).await.expect("properties");
+        let service = Postgres::from_url(&server.url_of(&name)).expect("a URL");
+        let (memory, report) = dump(&service).await.expect("a dump");
+        let kept = restore(&service, &memory, &report).await.expect("a restore").old_data_kept_as.expect("a name");
+        assert_eq!(server.query_in("postgres", &like).await.expect("properties"), before);
+        for gone in [&name, &kept] {
+            server.execute_in("postgres", &format!("drop database {gone} with (force)")).await.expect("dropped");
+        }
+    }
 }

@@ -232,7 +232,8 @@ impl StackBuilder {
             faults.into_iter().partition(|fault| fault.severity == FaultSeverity::Error);
         if !errors.is_empty() {
             let all: Vec<String> = errors.iter().map(ConfigFault::to_string).collect();
-            let message = format!("the stack has {} faults: {}", all.len(), all.join("; "));
+            let word = if all.len() == 1 { "fault" } else { "faults" };
+            let message = format!("the stack has {} {word}: {}", all.len(), all.join("; "));
             return Err(Error::config(message).with_operation("build stack"));
         }
         let clock = self.clock;

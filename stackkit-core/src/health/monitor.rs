@@ -198,17 +198,14 @@ fn next_wait(report: &ServiceReport, intervals: &Intervals, startup: &mut Option
     wait.mul_f64(1.0 + JITTER_RATIO * (2.0 * fastrand::f64() - 1.0))
 }
 
+/// The failure of a required service that waiting can't mend. Its text names the service, the code and the facts
+/// already, as every probe failure does.
 fn permanent_failure(service: &ServiceReport) -> Option<Error> {
     let failure = service.failure.as_ref()?;
     if service.criticality != Criticality::Required || failure.kind.mends_by_waiting() {
         return None;
     }
-    let error = Error::new(failure.kind, format!("waiting can't mend this: {}", failure.message));
-    let error = error.with_operation("wait until ready").with_service(service.id.clone());
-    Some(match &failure.code {
-        Some(code) => error.with_code(code.clone()),
-        None => error,
-    })
+    Some(Error::new(failure.kind, format!("waiting can't mend this: {}", failure.message)))
 }
 
 fn not_ready(report: &Report, timeout: Duration) -> Error {

@@ -1,4 +1,43 @@
-//! Backup engine of stackkit: pipeline, repository, manifest, verify, restore.
+//! The backup engine of stackkit: it backs up a whole stack as one backup, all or nothing, checks it, and brings it
+//! back.
+//!
+//! ```no_run
+//! use stackkit_backup::{Repository, RepositoryOptions, VerifyLevel};
+//! use stackkit_core::backup::RestoreOptions;
+//!
+//! # async fn example(stack: &stackkit_core::Stack) -> stackkit_core::Result<()> {
+//! let options = RepositoryOptions::new().unencrypted();
+//! let repository = Repository::open_or_create("file:///var/backups/shop", options).await?;
+//!
+//! let backup = repository.backup(stack).with_tag("nightly").run().await?;
+//! println!("{backup}");
+//! println!("{}", repository.verify(backup.id(), VerifyLevel::Content).await?);
+//!
+//! let plan = repository.plan_restore(backup.id(), stack, &RestoreOptions::new()).await?;
+//! println!("{plan}");
+//! println!("{}", repository.apply_restore(plan, stack).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The nouns: a [`Repository`] is a directory of backups; a [`Backup`] is the dumps of one stack and a
+//! [`Manifest`](manifest::Manifest), which is written last and makes it exist; an artifact is one of its byte streams,
+//! the vendor's own format in standard zstd frames; a [`StackRestorePlan`] says what a restore would overwrite.
+//!
+//! What is promised:
+//! - Every service's point in time is pinned before the first byte moves; the spread is measured.
+//! - A service that fails fails the backup, unless [`BackupRun::partial`] was said; what was stored is removed.
+//! - Memory is constant: frames of 1 MiB from a fixed pool, for all backups of the process together. A slow
+//!   repository slows the dump.
+//! - No store is touched by a restore before every byte that it needs was read and checked.
+//!
+//! What it does *not* do: it knows no datastore (those are [`BackupProvider`](stackkit_core::BackupProvider)s), it
+//! does not encrypt, sign, expire or schedule in this version, and its repositories are on `file://` only, or in any
+//! [`ObjectStore`](object_store::ObjectStore) by [`Repository::with_store`]. What a killed process leaves has no
+//! manifest: it is never listed as a backup, and stays until somebody removes it.
+//!
+//! `FORMAT.md` beside this crate describes every byte of a repository.
+
 mod error;
 mod id;
 pub mod manifest;
@@ -7,8 +46,13 @@ mod repository;
 mod restore;
 mod run;
 mod verify;
+
 pub use id::BackupId;
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use run::{Backup, BackupRun, Progress, ProgressEvent};
 pub use verify::{ArtifactVerdict, Finding, RepositoryFinding, VerifyLevel, VerifyReport};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

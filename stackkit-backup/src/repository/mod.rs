@@ -24,6 +24,9 @@ pub(crate) const BACKUPS: &str = "backups";
 /// The name of a backup's manifest.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
+/// The objects beside the services' folders, those of later versions included: no service can have such an id.
+pub(crate) const RESERVED_NAMES: [&str; 3] = [MANIFEST, "manifest.sig", "tombstone.json"];
+
 /// How a repository is opened.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]

@@ -22,7 +22,7 @@ use self::barrier::Pinned;
 use self::sink::{ServiceSink, Shared};
 use crate::id::BackupId;
 use crate::manifest::{Extra, ServiceFailure, ServiceRecord};
-use crate::repository::{Repository, folder_of};
+use crate::repository::{RESERVED_NAMES, Repository, folder_of};
 
 /// How long a service may take to pin its point in time. A provider does it within 1 s on an idle server; a busy one
 /// gets the time of a long lock wait.
@@ -172,7 +172,19 @@ impl<'a> BackupRun<'a> {
         }
     }
 
+    /// The services to back up.
     fn services(&self) -> Result<Vec<Arc<dyn Service>>> {
+        let services = self.chosen()?;
+        match services.iter().find(|service| RESERVED_NAMES.contains(&service.id().as_str())) {
+            None => Ok(services),
+            Some(service) => {
+                Err(Error::config("a service with this id can't be backed up: the repository uses the name")
+                    .with_service(service.id().clone()))
+            }
+        }
+    }
+
+    fn chosen(&self) -> Result<Vec<Arc<dyn Service>>> {
         let Some(only) = &self.only else {
             let services: Vec<_> =
                 self.stack.services().filter(|service| service.backup_provider().is_some()).cloned().collect();

@@ -12,7 +12,7 @@ use crate::error::storage;
 use crate::pipeline::{FrameIndex, FrameSpan, Layout, Plain, Pool, unpack};
 
 /// Bytes that are read at once: few requests, and large slices for the hash.
-const READ_BYTES: u64 = 4 << 20;
+const READ_BYTES: u64 = 2 << 20;
 
 /// Reads in flight: one is hashed while the next arrives.
 const READS_AHEAD: usize = 2;

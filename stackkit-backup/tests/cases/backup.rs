@@ -145,6 +145,8 @@ pub(crate) async fn chosen_services_must_exist_and_be_datastores() {
     assert_eq!(kind("nothing").await, Err(ErrorKind::NotFound));
     assert_eq!(kind("plain").await, Err(ErrorKind::Unsupported));
     assert_eq!(kind("shelf").await.unwrap().manifest().services.len(), 1);
+    let reserved = stack_of([Shelf::new("manifest.json").with("x", "y")]);
+    assert_eq!(repository.backup(&reserved).run().await.unwrap_err().kind(), ErrorKind::Config);
     let empty = Stack::builder("shop").service(plain()).build().unwrap();
     assert_eq!(repository.backup(&empty).run().await.unwrap_err().kind(), ErrorKind::Config);
 }

@@ -1,4 +1,4 @@
-//! The adapter against real directories, with GNU tar as the second opinion.
+//! The suite, and what only directories have, with GNU tar as the second opinion.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed assumption fails the case")]
 
 #[path = "conformance/archive.rs"]
@@ -23,7 +23,8 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Completion, Trial};
+use stackkit_fixtures::conformance::{main as run, targets};
 use tokio::runtime::Runtime;
 
 /// How a case ends: a panic fails it, a reason ignores it.
@@ -51,13 +52,13 @@ fn runtime() -> &'static Runtime {
 
 fn main() -> ExitCode {
     let cases = [archive::CASES, dump::CASES, restore::CASES, hostile::CASES, mounts::CASES, health::CASES].concat();
-    let trial = |(name, run): Case| {
+    let trial = |(name, case): Case| {
         Trial::ignorable_test(name.trim_start_matches("conformance::"), move || {
-            Ok(match runtime().block_on(run()) {
+            Ok(match runtime().block_on(case()) {
                 Ok(()) => Completion::Completed,
                 Err(Ignored(reason)) => Completion::ignored_with(reason),
             })
         })
     };
-    libtest_mimic::run(&Arguments::from_args(), cases.into_iter().map(trial).collect()).exit_code()
+    run(targets::volume(), cases.into_iter().map(trial).collect())
 }

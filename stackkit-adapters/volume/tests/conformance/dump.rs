@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use stackkit_core::backup::DumpContext;
-use stackkit_core::{BackupProvider, Error, ErrorKind};
+use stackkit_core::{BackupProvider, ErrorKind};
 
 use crate::memory::Sink;
 use crate::support::{Place, dump, restore};
@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = cases![
     sockets_and_fifos_are_skipped_with_a_warning,
     a_file_that_shrinks_is_reported,
     a_file_that_vanishes_is_reported,
-    a_failing_sink_stops_the_dump,
+    a_file_that_never_stands_still_is_archived_whole,
     a_dropped_dump_stops_reading,
     an_unreadable_file_fails_the_dump,
     a_missing_directory_is_not_found,
@@ -105,15 +105,31 @@ async fn a_file_that_vanishes_is_reported() -> Ending {
     Ok(())
 }
 
-async fn a_failing_sink_stops_the_dump() -> Ending {
-    let place = Place::full();
-    let sink = Sink::watched(|write| match write {
-        2 => Err(Error::new(ErrorKind::Io, "the disk is full")),
-        _ => Ok(()),
+async fn a_file_that_never_stands_still_is_archived_whole() -> Ending {
+    let place = Place::empty();
+    let path = place.path().join("busy");
+    fs::write(&path, "x").unwrap();
+    let stop = Arc::new(AtomicUsize::new(0));
+    let stopped = Arc::clone(&stop);
+    let writer = std::thread::spawn(move || {
+        for round in 0u32.. {
+            if stopped.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            let length = usize::from(round.to_le_bytes()[0]) * 400;
+            fs::write(&path, vec![round.to_le_bytes()[1]; length]).unwrap();
+        }
     });
-    let error = place.volume.begin(&DumpContext::new()).await.unwrap().run(&sink).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(sink.backup().is_none());
+    let mut dumps = Vec::new();
+    for _ in 0..20 {
+        dumps.push(dump(&place.volume).await);
+    }
+    stop.store(1, Ordering::SeqCst);
+    writer.join().unwrap();
+    for (backup, report) in dumps {
+        let target = Place::missing();
+        restore(&target.volume, &backup, Some(&report.census)).await.unwrap();
+    }
     Ok(())
 }
 

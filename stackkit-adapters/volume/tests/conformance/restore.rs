@@ -15,7 +15,6 @@ pub(crate) const CASES: &[Case] = cases![
     a_missing_target_is_made,
     old_data_is_kept_beside,
     old_data_is_removed_when_that_is_asked_for,
-    a_plan_changes_nothing,
     a_plan_for_another_state_is_refused,
     what_a_killed_restore_left_is_told,
     a_missing_parent_is_told_by_the_plan,
@@ -76,18 +75,6 @@ async fn old_data_is_removed_when_that_is_asked_for() -> Ending {
     fs::write(place.path().join("old"), "old data").unwrap();
     let report = replace(&place.volume, &backup).await.unwrap();
     assert_eq!((report.census, report.old_data_kept_as), (dumped.census, None));
-    assert_eq!(place.siblings(), [""; 0]);
-    Ok(())
-}
-
-async fn a_plan_changes_nothing() -> Ending {
-    let place = Place::full();
-    let (backup, _) = dump(&place.volume).await;
-    let before = listing(place.path()).await;
-    let one = plan(&place.volume, &backup).await;
-    let other = plan(&place.volume, &backup).await;
-    assert_eq!(one, other);
-    assert_eq!(listing(place.path()).await, before);
     assert_eq!(place.siblings(), [""; 0]);
     Ok(())
 }

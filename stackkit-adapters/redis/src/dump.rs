@@ -7,6 +7,7 @@ use stackkit_core::backup::{
     VendorInfo,
 };
 use stackkit_core::{Dump, Error, ErrorKind, Result};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::census;
 use crate::client::Connection;
@@ -226,8 +227,7 @@ fn save_failed() -> Error {
 }
 
 /// Reads a file to its end.
-pub(crate) async fn scan_all(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<Summary> {
-    use tokio::io::AsyncReadExt;
+pub(crate) async fn scan_all(reader: &mut (impl AsyncRead + Unpin)) -> Result<Summary> {
     let mut scan = Scan::new();
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use bytes::BytesMut;
 use stackkit_core::backup::{
     ArtifactInfo, ArtifactSource, PlannedAction, RestoreAction, RestoreContext, RestorePlan, RestoreReport, TargetState,
 };
@@ -11,12 +13,12 @@ use tokio::io::AsyncReadExt;
 
 use crate::census;
 use crate::client::Connection;
-use crate::dump::{FORMAT, scan_all};
+use crate::dump::{self, FORMAT, scan_all};
 use crate::error::{RedisError, unreadable};
 use crate::metrics::Info;
 use crate::rdb::{Checksum, Content, Event, Fault, MAX_VALUE_BYTES, MAX_VERSION, Reader, Summary};
 use crate::replay::Replay;
-use crate::resp::Reply;
+use crate::resp::{Reply, push_command};
 use crate::service::Redis;
 
 /// Bytes read of the artifact at once, which also sizes a batch of commands: about 100 KiB keeps the server busy, and
@@ -92,7 +94,7 @@ impl Redis {
             let message = "the target does not hold what was restored: others write to it, or it evicts keys";
             return Err(partial(Error::integrity(message).with_context("differences", differences.join("; "))));
         }
-        let mut warnings = crate::dump::warnings(&summary);
+        let mut warnings = dump::warnings(&summary);
         if replay.expired() > 0 {
             warnings.push(format!("{} keys had expired since the dump and were left out", replay.expired()));
         }
@@ -169,7 +171,7 @@ impl Redis {
         let commands: &[&[&[u8]]] = &[&[b"FLUSHALL"], &[b"FUNCTION", b"FLUSH", b"SYNC"]];
         for command in &commands[..if libraries > 0 { 2 } else { 1 }] {
             let mut bytes = Vec::new();
-            crate::resp::push_command(&mut bytes, command);
+            push_command(&mut bytes, command);
             connection.send(&bytes, stall).await?;
             accepted(connection.receive(stall).await?)?;
         }
@@ -189,7 +191,7 @@ impl Redis {
             Sender { connection, stall: self.config().stall_timeout, unanswered: VecDeque::new(), done: 0 };
         let (mut reader, mut checksum) = (Reader::new(), Checksum::new());
         let mut file = source.open(artifact.name()).await?;
-        let mut buffer = bytes::BytesMut::with_capacity(READ_BYTES);
+        let mut buffer = BytesMut::with_capacity(READ_BYTES);
         loop {
             buffer.clear();
             let read = file.read_buf(&mut buffer).await.map_err(unreadable)?;
@@ -224,7 +226,7 @@ impl Redis {
 /// Sends batches and reads their answers one batch behind.
 struct Sender<'a> {
     connection: &'a mut Connection,
-    stall: std::time::Duration,
+    stall: Duration,
     /// Commands in each batch that is not answered yet.
     unanswered: VecDeque<usize>,
     /// Commands answered.
@@ -243,7 +245,7 @@ impl Sender<'_> {
     async fn answer(&mut self) -> Result<()> {
         for _ in 0..self.unanswered.pop_front().unwrap_or(0) {
             let reply = self.connection.receive(self.stall).await?;
-            accepted(reply).map_err(|error| error.with_context("command", self.done))?;
+            accepted(reply).map_err(|error| error.with_context("commands_done", self.done))?;
             self.done += 1;
         }
         Ok(())

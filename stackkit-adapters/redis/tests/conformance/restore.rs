@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("redis::use_hints_survive", "redis", hints),
         trial("redis::a_value_of_megabytes_survives", "redis", big_values),
         trial("redis::what_the_target_can_not_hold_is_refused_first", "redis", refused_first),
+        trial("redis::a_target_without_room_keeps_its_data", "redis", without_room),
         trial("redis::a_value_that_the_server_refuses_leaves_a_partial_target", "redis", partial),
         trial("redis::functions_are_replaced", "redis", functions),
         trial("redis::a_replica_is_no_target", "redis", replica),
@@ -169,6 +170,17 @@ async fn refused_first() -> Outcome {
         same(what, &before, &content(&redis).await?)?;
     }
     Ok(())
+}
+
+async fn without_room() -> Outcome {
+    let redis = redis_with(RedisOptions::new().with_setting("maxmemory", "8mb")).await?;
+    redis.command(&["SET", "precious", "v"]).await?;
+    let before = content(&redis).await?;
+    let file = Writer::new(10).aux("used-mem", "50000000").select(0).record(0, b"k", b"\x01v").finish();
+    let error = refused("a restore", &[ErrorKind::Incompatible], apply(&redis, file).await)?;
+    check(error.to_string().contains("maxmemory"), || format!("the error does not say why: {error}"))?;
+    same("target", &Some(TargetState::Old), &error.target())?;
+    same("content", &before, &content(&redis).await?)
 }
 
 /// The file is whole and well-formed, but inside of one value is nonsense that only the server can see.

@@ -43,7 +43,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn of(session: &Session) -> Result<Self> {
-        let sql = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
+        let sql = "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('server_version_num'), \
             pg_is_in_recovery()";
         let row = session.row(sql).await?;
         let version = u32::try_from(number(&row, 1)?).map_err(|_too_large| PostgresError::Answer("a version"))?;
@@ -146,7 +146,19 @@ impl PinnedDump {
             .with_server_version(&self.server.version_text)
             .with_tool("pg_dump", self.tool.version.to_string());
         let warnings = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
-        Ok(DumpReport::new(census, vendor).with_warnings(warnings))
+        Ok(DumpReport::new(census, vendor).with_warnings(warnings.chain(self.one_way())))
+    }
+
+    /// What to know of an archive that can't be restored into the server that it is of.
+    fn one_way(&self) -> Option<String> {
+        let (tool, server) = (self.tool.version, self.server.version);
+        tools::sends_new_settings(tool, server).then(|| {
+            let server = server.series_name();
+            format!(
+                "only pg_restore 17 or newer reads what pg_dump {tool} wrote, and a server of version {server} \
+                 refuses its settings: install the client package of version {server}"
+            )
+        })
     }
 
     fn spawn(&self) -> Result<Child> {

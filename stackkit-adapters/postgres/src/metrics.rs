@@ -24,7 +24,7 @@ const NO_RIGHT: &str = "needs the role pg_monitor";
 
 /// The statement of a vitals probe: one row, one round trip, PostgreSQL 12 to 18.
 pub(crate) const VITALS: &str = "SELECT \
-    current_setting('server_version') AS version, \
+    split_part(current_setting('server_version'), ' ', 1) AS version, \
     pg_is_in_recovery()::int AS in_recovery, \
     pg_has_role('pg_read_all_stats', 'USAGE')::int AS sees_all, \
     current_setting('fsync') AS fsync, \

@@ -12,7 +12,7 @@ use crate::service::Postgres;
 use crate::sql::{literal, suffixed};
 use crate::target::{self, Target};
 use crate::toc::Contents;
-use crate::tools::{self, VendorTool, Version};
+use crate::tools::{self, VendorTool};
 
 /// The plan's entry for the name of the database that is filled before the swap.
 pub(crate) const STAGING: &str = "staging_database";
@@ -25,9 +25,6 @@ const STAGING_MARK: &str = "__sk_";
 
 /// In the names of databases that were replaced.
 const OLD_MARK: &str = "__old_";
-
-/// From this version on `pg_restore` sets `transaction_timeout`, which older servers refuse.
-const TRANSACTION_TIMEOUT_SINCE: Version = Version(170_000);
 
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
@@ -89,7 +86,7 @@ impl Postgres {
 pub(crate) async fn restorer(service: &Postgres, contents: &Contents, server: &Server) -> Result<VendorTool> {
     let need = inspect::reader_of(&contents.header);
     let tool = tools::find("pg_restore", service.config(), need).await?;
-    if tool.version >= TRANSACTION_TIMEOUT_SINCE && server.version < TRANSACTION_TIMEOUT_SINCE {
+    if tools::sends_new_settings(tool.version, server.version) {
         let message = "pg_restore from version 17 on sends settings that servers before 17 refuse; \
             install the client package of the server's version";
         return Err(Error::new(ErrorKind::Incompatible, message)

@@ -35,6 +35,9 @@ const ENV_REMOVED: [&str; 6] =
 /// From this version on libpq can trust the system's certificates (`sslrootcert=system`).
 const SYSTEM_ROOTS_SINCE: Version = Version(160_000);
 
+/// From this version on `pg_restore` sets `transaction_timeout`, which older servers do not know.
+const TRANSACTION_TIMEOUT_SINCE: Version = Version(170_000);
+
 /// A version as `server_version_num` counts: 150018 is 15.18, 90624 is 9.6.24.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(pub(crate) u32);
@@ -162,6 +165,11 @@ pub(crate) async fn find(name: &'static str, config: &PostgresConfig, need: Vers
     }
     unusable.extend(found.iter().map(|tool| format!("{} ({})", tool.path.display(), tool.version)));
     Err(missing(name, need, &unusable, &looked_in))
+}
+
+/// Whether a `pg_restore` of version `tool` sends settings that a server of version `server` refuses.
+pub(crate) fn sends_new_settings(tool: Version, server: Version) -> bool {
+    tool >= TRANSACTION_TIMEOUT_SINCE && server < TRANSACTION_TIMEOUT_SINCE
 }
 
 fn shown(directories: &[PathBuf]) -> Vec<String> {

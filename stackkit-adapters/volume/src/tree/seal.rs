@@ -4,11 +4,12 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr, futimens, utimensat,
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr, fstat, futimens,
+    utimensat,
 };
 use rustix::io::Errno;
 
-use super::{Meta, Warnings};
+use super::{Meta, Warnings, file_xattrs};
 use crate::archive::{Entry, Timestamp, Xattr};
 use crate::error::{PathText, Result, VolumeError, os_at};
 
@@ -33,6 +34,12 @@ impl Seal {
             mtime: Some(entry.mtime),
             xattrs: entry.xattrs.clone(),
         }
+    }
+
+    /// What an open directory looks like, to be set on another one.
+    pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Self> {
+        let meta = Meta::from(fstat(directory).map_err(os_at("stat", b""))?);
+        Ok(Self { mtime: Some(meta.mtime), xattrs: file_xattrs(directory, b"")?, ..Self::like(&meta) })
     }
 
     /// For a directory that the archive only implies.

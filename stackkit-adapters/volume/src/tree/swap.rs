@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::{
-    Access, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fchown, fstat,
-    fsync, futimens, mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
+    Access, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat, fsync,
+    mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
 };
-use rustix::fs::{Gid, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use stackkit_core::backup::TargetState;
 
 use super::names::Names;
 use super::remove::remove_tree;
+use super::seal::Seal;
 use super::{Meta, RESERVED_PREFIX, Warnings};
 use crate::error::{Result, VolumeError, os};
 
@@ -170,6 +170,8 @@ impl Staging {
 
     fn swap_children(&self, keep_old: bool) -> Result<Outcome, SwapError> {
         let whole = |error| (error, TargetState::Old);
+        // Before the moves, which change the time.
+        let seal = Seal::read(self.directory.as_fd()).map_err(whole)?;
         let target = open_directory(&self.target).map_err(whole)?;
         mkdirat(CWD, &self.kept_as, Mode::from_raw_mode(0o700))
             .map_err(|errno| whole(os("create a directory", &self.kept_as)(errno)))?;
@@ -189,7 +191,7 @@ impl Staging {
             return Err((os("move", &self.target)(errno), state));
         }
         let mut warnings = Warnings::default();
-        if take_over(&self.directory, &target).is_err() {
+        if seal.apply(target.as_fd(), b"", &mut warnings).is_err() {
             warnings.push(b"", "mode, owner and time of the mount point can't be set");
         }
         drop(std::fs::remove_dir(&self.place));
@@ -249,19 +251,6 @@ fn move_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     let renamed = renameat(from, name, to, name);
     fchmod(&directory, Mode::from_raw_mode(mode))?;
     renamed
-}
-
-/// Gives `to` the mode, owner and time of `from`.
-fn take_over(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
-    let meta = Meta::from(fstat(from)?);
-    let current = Meta::from(fstat(to)?);
-    if (meta.uid, meta.gid) != (current.uid, current.gid) {
-        fchown(to, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
-    }
-    fchmod(to, Mode::from_raw_mode(meta.mode))?;
-    let time = Timespec { tv_sec: meta.mtime.seconds, tv_nsec: i64::from(meta.mtime.nanoseconds) };
-    let access = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-    futimens(to, &Timestamps { last_access: access, last_modification: time })
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = cases![
     gnu_tar_extracts_the_same_tree,
     gnu_tar_finds_no_difference,
     gnu_tar_archives_of_every_format_are_restored,
+    ustar_archives_are_restored,
     inspect_counts_what_the_census_counts,
     inspect_refuses_damage,
 ];
@@ -77,6 +78,21 @@ async fn gnu_tar_archives_of_every_format_are_restored() -> Ending {
             assert_eq!(listing(place.path()).await, expected, "{format}");
         }
     }
+    Ok(())
+}
+
+async fn ustar_archives_are_restored() -> Ending {
+    need_gnu_tar()?;
+    let place = Place::empty();
+    let deep = place.path().join("d".repeat(90)).join("e".repeat(90));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("leaf"), "leaf").unwrap();
+    fs::write(place.path().join("short"), "short").unwrap();
+    let census = place.volume.census().await.unwrap();
+    let path = place.path().as_os_str();
+    let args = ["--format=ustar".as_ref(), "-cf".as_ref(), "-".as_ref(), "-C".as_ref(), path, ".".as_ref()];
+    let archive = run("tar", &args).await.unwrap();
+    restore(&place.volume, &Backup::foreign(archive), Some(&census)).await.unwrap();
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use stackkit_core::backup::{RestoreContext, TargetState};
@@ -124,7 +125,9 @@ async fn a_read_only_target_keeps_the_old_data() -> Ending {
 async fn a_mount_point_is_restored_from_inside() -> Ending {
     let mount = Mount::new("64m").await?;
     fs::write(mount.path().join("old"), "old data").unwrap();
-    let (backup, dumped) = dump(&plain_place().volume).await;
+    let plain = plain_place();
+    fs::set_permissions(plain.path(), fs::Permissions::from_mode(0o751)).unwrap();
+    let (backup, dumped) = dump(&plain.volume).await;
     let volume = Volume::new("mounted", mount.path()).with_mount_required();
     let first = plan(&volume, &backup).await;
     assert!(first.warnings.iter().any(|warning| warning.contains("mount point")), "{first}");
@@ -134,6 +137,8 @@ async fn a_mount_point_is_restored_from_inside() -> Ending {
     assert_eq!(volume.census().await.unwrap(), dumped.census, "what is kept inside is not counted");
     let seen = volume.probe(&probe_context(Tier::Ping)).await.unwrap();
     assert_eq!(seen.findings, []);
+    let (restored, original) = (fs::metadata(mount.path()).unwrap(), fs::metadata(plain.path()).unwrap());
+    assert_eq!((restored.mode(), restored.mtime_nsec()), (original.mode(), original.mtime_nsec()));
 
     fs::write(mount.path().join("more"), "x").unwrap();
     let report = replace(&volume, &backup).await.unwrap();

@@ -191,11 +191,11 @@ impl Staging {
             return Err((os("move", &self.target)(errno), state));
         }
         let mut warnings = Warnings::default();
+        drop(std::fs::remove_dir(&self.place));
+        let kept_as = self.put_away(&self.kept_as, keep_old, &mut warnings);
         if seal.apply(target.as_fd(), b"", &mut warnings).is_err() {
             warnings.push(b"", "mode, owner and time of the mount point can't be set");
         }
-        drop(std::fs::remove_dir(&self.place));
-        let kept_as = self.put_away(&self.kept_as, keep_old, &mut warnings);
         self.sync_directory(&self.target, &mut warnings);
         Ok(Outcome { kept_as, warnings })
     }

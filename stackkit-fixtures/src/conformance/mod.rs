@@ -3,10 +3,10 @@
 //!
 //! An adapter's `tests/conformance.rs` (with `harness = false`):
 //! ```no_run
-//! use stackkit_fixtures::conformance::{main, targets};
+//! use stackkit_fixtures::conformance::{self, targets};
 //!
 //! fn main() -> std::process::ExitCode {
-//!     stackkit_fixtures::conformance::main(targets::memory(), Vec::new())
+//!     conformance::main(targets::memory(), Vec::new())
 //! }
 //! ```
 //! Scenarios are chosen by what the [`Target`] says that it can do; the adapter adds trials of its own with

@@ -156,3 +156,35 @@ impl ArtifactWriter for MemoryWriter {
         Ok(ArtifactReceipt::new(name, size, hash))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stackkit_core::backup::ArtifactSource;
+
+    use super::*;
+
+    fn spec() -> ArtifactSpec {
+        ArtifactSpec::new(ArtifactName::new("a").unwrap(), "text")
+    }
+
+    #[tokio::test]
+    async fn an_artifact_exists_when_it_is_finished() {
+        let sink = MemorySink::default();
+        let mut writer = sink.create(spec()).await.unwrap();
+        writer.write(Bytes::from_static(b"plain")).await.unwrap();
+        assert!(sink.backup().artifacts().is_empty());
+        assert_eq!(writer.finish().await.unwrap().plain_bytes, 5);
+        assert_eq!(sink.backup().artifacts().len(), 1);
+        assert_eq!(sink.create(spec()).await.err().map(|error| error.kind()), Some(ErrorKind::AlreadyExists));
+    }
+
+    #[tokio::test]
+    async fn what_failed_can_not_be_finished() {
+        let sink = MemorySink::new(SinkFault::FailAt(2));
+        let mut writer = sink.create(spec()).await.unwrap();
+        assert!(writer.write(Bytes::from_static(b"lost")).await.is_err());
+        assert!(writer.write(Bytes::from_static(b"more")).await.is_ok());
+        assert!(writer.finish().await.is_err());
+        assert!(sink.backup().artifacts().is_empty());
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource};
 use stackkit_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::Notify;
 
 /// How many bytes a torn stream gives at a time: a prime, so that it meets no field's size.
 const TORN_BYTES: usize = 7;
@@ -28,6 +30,8 @@ pub enum SourceFault {
     CutAt(usize),
     /// One bit of this byte is another one.
     FlipAt(usize),
+    /// After so many bytes it never gives another one.
+    StallAt(usize),
 }
 
 /// A backup in memory.
@@ -36,6 +40,7 @@ pub struct MemoryBackup {
     artifacts: Vec<ArtifactInfo>,
     bytes: Vec<Bytes>,
     fault: SourceFault,
+    stalled: Arc<Notify>,
 }
 
 impl MemoryBackup {
@@ -43,13 +48,21 @@ impl MemoryBackup {
     #[must_use]
     pub fn new(artifacts: Vec<(ArtifactInfo, Bytes)>) -> Self {
         let (artifacts, bytes) = artifacts.into_iter().unzip();
-        Self { artifacts, bytes, fault: SourceFault::None }
+        Self { artifacts, bytes, ..Self::default() }
     }
 
     /// The same backup, read with a fault.
     #[must_use]
     pub fn with_fault(&self, fault: SourceFault) -> Self {
-        Self { fault, ..self.clone() }
+        Self { fault, stalled: Arc::default(), ..self.clone() }
+    }
+
+    /// Waits until a reader stalls.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn stalled(&self) {
+        self.stalled.notified().await;
     }
 
     /// The bytes of an artifact.
@@ -72,7 +85,7 @@ impl MemoryBackup {
             flipped.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
             data = flipped.into();
         }
-        Box::new(FaultyReader { data, position: 0, fault: self.fault })
+        Box::new(FaultyReader { data, position: 0, fault: self.fault, stalled: Arc::clone(&self.stalled) })
     }
 }
 
@@ -100,6 +113,7 @@ struct FaultyReader {
     data: Bytes,
     position: usize,
     fault: SourceFault,
+    stalled: Arc<Notify>,
 }
 
 impl AsyncRead for FaultyReader {
@@ -109,7 +123,11 @@ impl AsyncRead for FaultyReader {
                 let damaged = Error::integrity("the stored bytes are damaged").with_context("offset", at);
                 return Poll::Ready(Err(std::io::Error::other(damaged)));
             }
-            SourceFault::FailAt(at) | SourceFault::CutAt(at) => (at, usize::MAX),
+            SourceFault::StallAt(at) if self.position >= at => {
+                self.stalled.notify_one();
+                return Poll::Pending;
+            }
+            SourceFault::FailAt(at) | SourceFault::CutAt(at) | SourceFault::StallAt(at) => (at, usize::MAX),
             SourceFault::Torn => (usize::MAX, TORN_BYTES),
             SourceFault::None | SourceFault::FlipAt(_) => (usize::MAX, usize::MAX),
         };
@@ -119,5 +137,60 @@ impl AsyncRead for FaultyReader {
         out.put_slice(rest.get(..take).unwrap_or_default());
         self.position += take;
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stackkit_core::backup::ArtifactSpec;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    const PLAIN: &[u8] = b"0123456789abcdef";
+
+    fn backup(fault: SourceFault) -> (MemoryBackup, ArtifactName) {
+        let name = ArtifactName::new("a").unwrap();
+        let info = ArtifactInfo::new(ArtifactSpec::new(name.clone(), "text"), 16, "");
+        (MemoryBackup::new(vec![(info, Bytes::from_static(PLAIN))]).with_fault(fault), name)
+    }
+
+    async fn read(fault: SourceFault) -> (Vec<u8>, Option<ErrorKind>) {
+        let (backup, name) = backup(fault);
+        let mut read = Vec::new();
+        let ended = backup.open(&name).await.unwrap().read_to_end(&mut read).await;
+        let error = ended.err().map(|error| error.downcast::<Error>().expect("one of ours").kind());
+        (read, error)
+    }
+
+    #[tokio::test]
+    async fn each_fault_does_what_it_says() {
+        assert_eq!(read(SourceFault::None).await, (PLAIN.to_vec(), None));
+        assert_eq!(read(SourceFault::Torn).await, (PLAIN.to_vec(), None));
+        assert_eq!(read(SourceFault::CutAt(5)).await, (PLAIN[..5].to_vec(), None));
+        assert_eq!(read(SourceFault::FailAt(5)).await, (PLAIN[..5].to_vec(), Some(ErrorKind::Integrity)));
+        assert_eq!(read(SourceFault::FailAt(16)).await, (PLAIN.to_vec(), Some(ErrorKind::Integrity)));
+        assert_eq!(read(SourceFault::FlipAt(1)).await, (b"0023456789abcdef".to_vec(), None));
+    }
+
+    #[tokio::test]
+    async fn a_stalled_reader_tells() {
+        let (backup, name) = backup(SourceFault::StallAt(3));
+        let mut reader = backup.open(&name).await.unwrap();
+        let mut read = Vec::new();
+        tokio::select! {
+            _ = reader.read_to_end(&mut read) => panic!("the reader ended"),
+            () = backup.stalled() => {}
+        }
+        assert_eq!(read, &PLAIN[..3]);
+    }
+
+    #[tokio::test]
+    async fn ranges_beyond_the_end_are_refused() {
+        let (backup, name) = backup(SourceFault::None);
+        let mut read = String::new();
+        backup.open_range(&name, 10..12).await.unwrap().read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "ab");
+        assert_eq!(backup.open_range(&name, 10..17).await.err().map(|e| e.kind()), Some(ErrorKind::Config));
     }
 }

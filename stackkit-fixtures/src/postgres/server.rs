@@ -98,6 +98,7 @@ pub struct PostgresServer {
     // First: the server ends before its directory goes.
     server: Option<ServerProcess>,
     port: u16,
+    major: u32,
     program: PathBuf,
     options: PostgresOptions,
     dir: PrivateDir,
@@ -117,8 +118,9 @@ pub async fn postgres_server(options: PostgresOptions) -> Result<PostgresServer>
     let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
     let template = template(&program, owner).await?;
     let dir = PrivateDir::create(owner, QuickEnd { signal: "QUIT", marker: "data/postmaster.pid" })?;
-    dir.copy_in(&template, "data")?;
-    let mut server = PostgresServer { server: None, port: SOCKET_PORT, program, options, dir };
+    dir.copy_in(&template.path, "data")?;
+    let major = template.major;
+    let mut server = PostgresServer { server: None, port: SOCKET_PORT, major, program, options, dir };
     server.first_start().await?;
     Ok(server)
 }
@@ -177,8 +179,10 @@ impl PostgresServer {
     /// # Cancel safety
     /// The database may have been made.
     pub async fn create_database(&self, name: &str) -> Result<()> {
-        // Copying files beats logging each page when nothing is synced; nobody can be connected to template0.
-        let sql = format!("create database {} template template0 strategy file_copy", quote_identifier(name));
+        // Copying files beats logging each page when nothing is synced; before 15 the server knew no other way.
+        let strategy = if self.major >= 15 { "strategy file_copy" } else { "" };
+        // Nobody can be connected to template0, so creating never waits for others.
+        let sql = format!("create database {} template template0 {strategy}", quote_identifier(name));
         self.execute_in(SUPERUSER, &sql).await
     }
 

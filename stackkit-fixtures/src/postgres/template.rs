@@ -20,11 +20,26 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The file by which cargo marks its target directory (<https://bford.info/cachedir/>).
 const CACHE_TAG: &str = "CACHEDIR.TAG";
 
-/// The data directory of a new cluster for the server `postgres`, to be copied; made if there is none.
+/// A data directory to copy for each server.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) path: PathBuf,
+    /// The major version of the server.
+    pub(super) major: u32,
+}
+
+/// The template for the server `postgres`; made if there is none.
 ///
 /// Processes that ask at once wait for each other; a template that exists is whole, for it is renamed into place.
-pub(super) async fn template(postgres: &Path, owner: Option<User>) -> Result<PathBuf> {
+pub(super) async fn template(postgres: &Path, owner: Option<User>) -> Result<Template> {
     let version = version(postgres).await?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let major = digits.parse().map_err(|error| Error::unexpected("the version is no number").with_source(error))?;
+    let path = sealed(postgres, &version, owner).await?;
+    Ok(Template { path, major })
+}
+
+async fn sealed(postgres: &Path, version: &str, owner: Option<User>) -> Result<PathBuf> {
     let cache = cache_directory()?;
     let sealed = cache.join(format!("postgresql-{version}-{:016x}-{RECIPE}", hash(postgres)));
     if sealed.exists() {
@@ -58,7 +73,9 @@ async fn make(postgres: &Path, owner: Option<User>, sealed: &Path) -> Result<()>
         None => tool,
     };
     tool.output(INITDB_TIMEOUT).await?;
-    let unsealed = sealed.with_extension(format!("{:016x}", fastrand::u64(..)));
+    // Only the holder of the lock is here: what is there was left by one that was killed.
+    let unsealed = sealed.with_file_name("unsealed");
+    let _ = fs::remove_dir_all(&unsealed);
     copy_tree(&data, &unsealed, None)?;
     fs::rename(&unsealed, sealed).map_err(|error| Error::io("seal a template", error))
 }

@@ -144,7 +144,7 @@ async fn missing_server() -> Outcome {
     let run = |required: &str| {
         let binary = std::env::current_exe().expect("the path of this binary");
         Tool::new(binary)
-            .args(["redis::probe_up", "--exact"])
+            .args(["servers::redis_replies_of_every_shape", "--exact"])
             .env("STACKKIT_REDIS_BIN", "/nowhere")
             .env("STACKKIT_REQUIRE", required)
             .output(CHILD_DEADLINE)

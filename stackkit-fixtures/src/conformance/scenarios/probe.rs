@@ -98,6 +98,9 @@ async fn black_hole(target: &dyn Target) -> Outcome {
     let instance = target.instance().await?;
     let hole = BlackHole::open().await?;
     let service = handle(instance.as_ref(), &Fault::Address(hole.address()))?;
+    // Contract: no method of a service does I/O.
+    let _ = (format!("{service:?}"), service.endpoint(), service.faults());
+    same("connections before the first probe", &0, &hole.accepted())?;
     for probes in 1..=2 {
         swallowed_probe(&service).await?;
         // A connection that was given up must not be used again, and must not stay open.

@@ -29,6 +29,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "restore_reads_torn_streams", needs: BACKUP, run: |target| Box::pin(torn(target)) },
     Scenario { name: "restore_into_another_store", needs: BACKUP, run: |target| Box::pin(elsewhere(target)) },
     Scenario { name: "restore_replaces_what_is_there", needs: BACKUP, run: |target| Box::pin(replaces(target)) },
+    Scenario { name: "cancelled_restore_can_be_done_again", needs: BACKUP, run: |target| Box::pin(cancelled(target)) },
     Scenario { name: "plan_changes_nothing", needs: BACKUP, run: |target| Box::pin(plan_changes_nothing(target)) },
     Scenario { name: "restore_refuses_a_stale_plan", needs: BACKUP, run: |target| Box::pin(stale_plan(target)) },
     Scenario {
@@ -109,6 +110,29 @@ async fn replaces(target: &dyn Target) -> Outcome {
     let report = provider(&service)?.restore(plan, &dumped.backup, &expecting(&dumped)).await?;
     same("where replaced data is kept", &None, &report.old_data_kept_as)?;
     same("the content restored again", &content, &instance.content().await?)
+}
+
+/// Contract: dropping the future ends children and connections; safe to call again with a fresh plan.
+async fn cancelled(target: &dyn Target) -> Outcome {
+    let instance = target.instance().await?;
+    let (service, dumped) = dumped(instance.as_ref(), Seed::Small).await?;
+    let content = instance.content().await?;
+    instance.change().await?;
+    let length = dumped.artifacts().iter().map(|artifact| artifact.plain_bytes).max().unwrap_or(0);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    for at in [0, length / 2, length.saturating_sub(1)] {
+        let source = dumped.backup.with_fault(SourceFault::StallAt(at));
+        let (plan, cx) = (plan(&service, &dumped).await?, expecting(&dumped));
+        tokio::select! {
+            () = source.stalled() => {}
+            ended = provider(&service)?.restore(plan, &source, &cx) => {
+                ended?;
+                check(false, || format!("the restore ended though the source stalls at {at} of {length} bytes"))?;
+            }
+        }
+        released(instance.as_ref()).await?;
+    }
+    restores(instance.as_ref(), &service, &dumped, &content).await
 }
 
 async fn plan_changes_nothing(target: &dyn Target) -> Outcome {

@@ -21,6 +21,10 @@ pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// (`repl-timeout`, 60 s).
 pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
+/// How long a dump waits for the server to begin its save while it is busy with another one: long enough for a save of
+/// tens of gigabytes.
+pub const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+
 /// A password shorter than this is called weak.
 const PASSWORD_CHARS_MIN: usize = 8;
 
@@ -75,6 +79,7 @@ pub struct RedisConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    pub(crate) sync_timeout: Duration,
 }
 
 impl RedisConfig {
@@ -99,6 +104,7 @@ impl RedisConfig {
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             command_timeout: COMMAND_TIMEOUT_DEFAULT,
             stall_timeout: STALL_TIMEOUT_DEFAULT,
+            sync_timeout: SYNC_TIMEOUT_DEFAULT,
         }
     }
 
@@ -159,6 +165,13 @@ impl RedisConfig {
         self
     }
 
+    /// Sets [`SYNC_TIMEOUT_DEFAULT`] anew.
+    #[must_use]
+    pub fn with_sync_timeout(mut self, timeout: Duration) -> Self {
+        self.sync_timeout = timeout;
+        self
+    }
+
     /// Where it is, without credentials.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
@@ -193,7 +206,8 @@ impl RedisConfig {
         error(self.ca_file.is_some() && !self.tls, "redis.tls.unused", "a CA file is named, but TLS is off");
         let nameless = self.username.is_some() && self.password.is_none();
         error(nameless, "redis.username.alone", "a user is named, but no password");
-        let zero = [self.connect_timeout, self.command_timeout, self.stall_timeout].contains(&Duration::ZERO);
+        let zero = [self.connect_timeout, self.command_timeout, self.stall_timeout, self.sync_timeout]
+            .contains(&Duration::ZERO);
         error(zero, "redis.timeout.zero", "a timeout is zero");
         faults.extend(self.risks());
         faults

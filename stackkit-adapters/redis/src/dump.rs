@@ -8,6 +8,7 @@ use stackkit_core::backup::{
 };
 use stackkit_core::{Dump, Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 
 use crate::census;
 use crate::client::Connection;
@@ -54,7 +55,8 @@ impl Redis {
         }
         let delay_seconds = replies.next().and_then(|reply| reply.setting()).unwrap_or(DISKLESS_DELAY_DEFAULT_SECONDS);
         self.ask(&mut connection, streams(&info, delay_seconds)).await?;
-        let position = self.resync_position(&mut connection).await?;
+        let position = timeout(self.config().sync_timeout, self.resync_position(&mut connection));
+        let position = position.await.map_err(|_elapsed| busy_saving())??;
         let point = PointInTime::new(cx.clock.now(), Consistency::Snapshot).with_position(position);
         Ok(RedisDump { service: self.clone(), connection, info, point })
     }
@@ -216,6 +218,11 @@ fn refused(error: ServerError) -> Error {
         Some(need) => error.with_context("needs", need),
         None => error,
     }
+}
+
+/// The server lives, but is still busy with another save.
+fn busy_saving() -> Error {
+    Error::new(ErrorKind::Busy, "another save or dump kept the server busy for too long")
 }
 
 /// The server gives no reason: it closes.

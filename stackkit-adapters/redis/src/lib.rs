@@ -15,5 +15,8 @@ mod restore;
 mod service;
 mod source;
 
-pub use config::{COMMAND_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_DEFAULT, PORT_DEFAULT, RedisConfig, STALL_TIMEOUT_DEFAULT};
+pub use config::{
+    COMMAND_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_DEFAULT, PORT_DEFAULT, RedisConfig, STALL_TIMEOUT_DEFAULT,
+    SYNC_TIMEOUT_DEFAULT,
+};
 pub use service::Redis;

@@ -11,8 +11,8 @@ use stackkit_core::backup::{ArtifactName, DumpContext};
 use stackkit_core::{ErrorKind, Service};
 use stackkit_fixtures::conformance::{MemorySink, Outcome, SinkFault, check, dump, refused, same, trial};
 use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_until};
-use stackkit_redis::Redis;
 use stackkit_redis::rdb::{Event, Reader};
+use stackkit_redis::{Redis, RedisConfig};
 
 use crate::data::{check_rdb, content, every_type, info};
 
@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("redis::small_data_comes_from_the_servers_disk", "redis", small),
         trial("redis::data_is_streamed_where_that_costs_no_delay", "redis", streamed),
+        trial("redis::a_stream_that_nobody_reads_does_not_block_another_for_ever", "redis", blocked),
         trial("redis::a_dump_under_writes_is_of_one_moment", "redis", one_moment),
         trial("redis::a_failed_save_is_told_and_then_worked_around", "redis", failed_save),
         trial("redis::a_dump_without_checksum_warns", "redis", without_checksum),
@@ -68,6 +69,23 @@ async fn streamed() -> Outcome {
     same("keys", &100_000, &dumped.report.census.count("types.0.string"))?;
     let bytes = verified_by_the_vendor(&dumped).await?;
     check(bytes.len() > 80_000_000, || format!("{} bytes", bytes.len()))
+}
+
+/// A server streams one save at a time.
+async fn blocked() -> Outcome {
+    let settings =
+        RedisOptions::new().with_setting("repl-diskless-sync-delay", "0").with_setting("rdbcompression", "no");
+    let redis = redis_with(settings).await?;
+    redis.command(&["DEBUG", "POPULATE", "50000", "key", "800"]).await?;
+    let service = service(&redis);
+    let provider = service.backup_provider().expect("a provider");
+    let unread = provider.begin(&DumpContext::new()).await?;
+    let config = RedisConfig::unix(redis.socket()).with_sync_timeout(Duration::from_secs(2));
+    let other = Redis::new(config);
+    let begun = other.backup_provider().expect("a provider").begin(&DumpContext::new()).await;
+    refused("a second stream", &[ErrorKind::Busy], begun.map(drop))?;
+    let sink = MemorySink::new(SinkFault::None);
+    same("keys", &50_000, &unread.run(&sink).await?.census.count("keys.0"))
 }
 
 /// A transaction sets two counters to the same number, over and over; a dump between its halves would tear them.

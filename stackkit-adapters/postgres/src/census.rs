@@ -119,7 +119,8 @@ pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth
 fn count_sql(relation: &Relation, digest: bool) -> String {
     let digest = match digest {
         true => {
-            "encode(sha256(convert_to(coalesce(sum(hashtextextended((t.*)::text, 0)::numeric), 0)::text, 'UTF8')), 'hex')"
+            "encode(sha256(convert_to(coalesce(sum(hashtextextended((t.*)::text, 0)::numeric), 0)::text, \
+             'UTF8')), 'hex')"
         }
         false => "NULL",
     };

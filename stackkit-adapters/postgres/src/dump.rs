@@ -43,8 +43,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn of(session: &Session) -> Result<Self> {
-        let sql = "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('server_version_num'), \
-            pg_is_in_recovery()";
+        let sql = "SELECT split_part(current_setting('server_version'), ' ', 1), \
+            current_setting('server_version_num'), pg_is_in_recovery()";
         let row = session.row(sql).await?;
         let version = u32::try_from(number(&row, 1)?).map_err(|_too_large| PostgresError::Answer("a version"))?;
         Ok(Self { version_text: text(&row, 0)?.to_owned(), version: Version(version), standby: text(&row, 2)? == "t" })

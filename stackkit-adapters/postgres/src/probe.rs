@@ -17,7 +17,8 @@ const SERVER_TENTHS: u32 = 9;
 /// Sees version, connections, transactions, wraparound, cache, replication and archiving in one round trip.
 ///
 /// [`Tier::Inventory`] adds the sizes of the database and of its largest tables: that reads the size of every file, 32
-/// to 50 ms with 2 000 tables against 0.7 ms for all other vitals. Fields that need the role `pg_monitor` are `unavailable` without it.
+/// to 50 ms with 2 000 tables against 0.7 ms for all other vitals. Fields that need the role
+/// `pg_monitor` are `unavailable` without it.
 #[async_trait]
 impl HealthCheck for Postgres {
     async fn probe(&self, cx: &ProbeContext) -> Result<Observation> {

@@ -63,7 +63,8 @@ pub(crate) async fn find(admin: &Session, name: &str) -> Result<Option<Target>> 
              (SELECT spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace)) \
          || format(' LC_COLLATE = %L LC_CTYPE = %L', d.datcollate, d.datctype) \
          || CASE j ->> 'datlocprovider' WHEN 'c' THEN ' LOCALE_PROVIDER = libc' \
-             WHEN 'i' THEN format(' LOCALE_PROVIDER = icu ICU_LOCALE = %L', coalesce(j ->> 'datlocale', j ->> 'daticulocale')) \
+             WHEN 'i' THEN format(' LOCALE_PROVIDER = icu ICU_LOCALE = %L', \
+                 coalesce(j ->> 'datlocale', j ->> 'daticulocale')) \
              WHEN 'b' THEN format(' LOCALE_PROVIDER = builtin BUILTIN_LOCALE = %L', j ->> 'datlocale') ELSE '' END \
          || coalesce(' ICU_RULES = ' || quote_literal(nullif(j ->> 'daticurules', '')), '') \
          FROM pg_database d, to_jsonb(d) j WHERE d.datname = {}",
@@ -90,7 +91,8 @@ pub(crate) async fn fingerprint(config: &PostgresConfig) -> Result<String> {
         Err(error) => return Err(error),
     };
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-        SELECT oid, has_table_privilege('pg_largeobject', 'SELECT') FROM pg_database WHERE datname = current_database()";
+        SELECT oid, has_table_privilege('pg_largeobject', 'SELECT') FROM pg_database \
+        WHERE datname = current_database()";
     let row = session.row(begin).await?;
     let mut tables: Vec<String> = CATALOGS.iter().map(|name| (*name).to_owned()).collect();
     if text(&row, 1)? == "t" {

@@ -40,16 +40,18 @@ fn main() -> ExitCode {
         })
     };
     let mut trials: Vec<Trial> = cases.into_iter().map(case).collect();
+    trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
+    let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
     stackkit_fixtures::conformance::main(targets::postgres(), trials)
 }
 
-/// Not an ordinary case: it can be ignored for another reason than a missing server.
-fn full_target() -> Result<Completion, Failed> {
+/// Runs a case that can be ignored for another reason than a missing server.
+fn ignorable(case: impl AsyncFnOnce() -> Completion) -> Result<Completion, Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match stackkit_fixtures::postgres().await {
-            Ok(_server) => Ok(restore::a_full_target_keeps_the_old_data().await),
+            Ok(_server) => Ok(case().await),
             Err(error) => Ok(Completion::ignored_with(error)),
         }
     })

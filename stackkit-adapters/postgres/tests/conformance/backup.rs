@@ -40,7 +40,8 @@ pub(crate) const OBJECTS: &str = r#"
     create table "empty" ();
     create table no_rows (id int);
     create table bytes (id int primary key, b bytea, f float8, a int[], ts timestamptz);
-    insert into bytes select g, decode(md5(g::text), 'hex'), g / 3.0, array[g, null], now() from generate_series(1, 100) g;
+    insert into bytes select g, decode(md5(g::text), 'hex'), g / 3.0, array[g, null], now()
+        from generate_series(1, 100) g;
     insert into bytes values (0, '\x00ff00', 'NaN', '{}', 'infinity');
     create table refers (id int references bytes deferrable);
     insert into refers values (1), (null);

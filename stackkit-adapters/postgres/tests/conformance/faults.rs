@@ -148,7 +148,8 @@ async fn secrets_reach_the_tool_by_its_environment_only() {
     let url = server.tcp_url_of("postgres").expect("tcp");
     let out = tempfile::tempdir().expect("a directory");
     let script = format!(
-        "tr '\\0' '\\n' < /proc/$$/cmdline > {out}/argv; env > {out}/env; echo \"login $PGPASSWORD refused\" >&2; exit 1",
+        "tr '\\0' '\\n' < /proc/$$/cmdline > {out}/argv; env > {out}/env\n\
+         echo \"login $PGPASSWORD refused\" >&2; exit 1",
         out = out.path().display()
     );
     let fake = fake_pg_dump("99.1", &script);

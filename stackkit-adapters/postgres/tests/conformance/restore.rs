@@ -99,7 +99,8 @@ async fn a_read_only_target_keeps_the_old_data() {
 /// The content of every table and the values of sequences and large objects, in an order of its own.
 async fn content(postgres: &PostgresFixture, database: &str) -> Vec<Vec<Option<String>>> {
     let sql = r#"
-        select 'a', md5(string_agg(t::text, '|' order by t::text)) from "Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x" t
+        select 'a', md5(string_agg(t::text, '|' order by t::text))
+            from "Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x" t
         union all select 'b', md5(string_agg(t::text, '|' order by t::text)) from events t
         union all select 'c', md5(string_agg(t::text, '|' order by t::text)) from bytes t
         union all select 'd', md5(string_agg(t::text, '|' order by t::text)) from per_day t
@@ -173,14 +174,17 @@ async fn properties_of_the_database_stay() {
     let name = postgres.database();
     let setup = format!(
         "create role reader_{name}; alter database {name} set search_path = \"Schräg \"\"zitiert\"\"\", public; \
-         alter database {name} set work_mem = '9MB'; alter role reader_{name} in database {name} set statement_timeout = 77; \
+         alter database {name} set work_mem = '9MB'; \
+         alter role reader_{name} in database {name} set statement_timeout = 77; \
          grant connect on database {name} to reader_{name}; revoke temporary on database {name} from public; \
          comment on database {name} is 'it''s mine'; alter database {name} connection limit 55"
     );
     postgres.execute(&setup).await.expect("properties");
     let properties = format!(
-        "select array(select setrole::regrole::text || setconfig::text from pg_db_role_setting where setdatabase = d.oid order by 1)::text \
-         || (select string_agg(a::text, ',' order by a::text) from aclexplode(datacl) a) || datconnlimit || shobj_description(oid, 'pg_database') \
+        "select array(select setrole::regrole::text || setconfig::text from pg_db_role_setting \
+             where setdatabase = d.oid order by 1)::text \
+         || (select string_agg(a::text, ',' order by a::text) from aclexplode(datacl) a) \
+         || datconnlimit || shobj_description(oid, 'pg_database') \
          from pg_database d where datname = '{name}'"
     );
     let before = postgres.query(&properties).await.expect("properties");

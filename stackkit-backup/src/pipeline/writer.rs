@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blake3::Hasher;
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use stackkit_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -18,6 +18,10 @@ use crate::error::storage;
 /// Messages to the storing task. The frames themselves are bounded by the pool, so this only has to be enough for
 /// the filling side never to wait here while the pool has room.
 const STEPS_MAX: usize = 64;
+
+/// Bytes of one system call on a local disk. Larger writes make the page cache look for larger contiguous memory, which
+/// costs more than the calls that they save.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// What the storing task is told. A channel that closes without [`Step::End`] means that the artifact is aborted.
 enum Step {
@@ -196,7 +200,9 @@ impl Storer {
         self.landed().await?;
         let part = std::mem::replace(&mut self.part, self.pool.part());
         self.parts += 1;
-        let upload = self.upload.put_part(Bytes::from_owner(part).into());
+        let part = Bytes::from_owner(part);
+        let pieces = (0..part.len()).step_by(WRITE_BYTES).map(|at| part.slice(at..part.len().min(at + WRITE_BYTES)));
+        let upload = self.upload.put_part(pieces.collect::<PutPayload>());
         self.in_flight = Some(AbortOnDropHandle::new(tokio::spawn(upload)));
         Ok(())
     }

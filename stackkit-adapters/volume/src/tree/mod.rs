@@ -7,6 +7,7 @@ mod meta;
 mod names;
 mod place;
 mod remove;
+mod reserved;
 mod seal;
 mod swap;
 mod walk;
@@ -20,10 +21,6 @@ pub(crate) use place::{Placer, components};
 pub(crate) use swap::{Outcome, Staging, Strategy, left_overs};
 pub(crate) use walk::{FileAccess, Found, Walk};
 pub(crate) use warnings::Warnings;
-
-/// Names directly inside a volume that begin so are stackkit's own (a write probe, data of a restore in the making or
-/// replaced by one); they are neither dumped nor counted.
-pub(crate) const RESERVED_PREFIX: &[u8] = b".stackkit-";
 
 /// The deepest nesting of directories that is walked or written. Each level holds a file descriptor open, and 1024
 /// is the usual limit of a process.

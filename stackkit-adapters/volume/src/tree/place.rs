@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, mkdirat, openat, statat, symlinkat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, pwrite};
 
+use super::reserved::RESERVED_PREFIX;
 use super::seal::{Seal, seal_symlink};
-use super::{DEPTH_MAX, Meta, RESERVED_PREFIX, Warnings};
+use super::{DEPTH_MAX, Meta, Warnings};
 use crate::archive::{Entry, EntryKind, Event};
 use crate::error::{PathText, Result, VolumeError, os_at};
 

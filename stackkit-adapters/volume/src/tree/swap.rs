@@ -15,8 +15,9 @@ use stackkit_core::backup::TargetState;
 
 use super::names::Names;
 use super::remove::remove_tree;
+use super::reserved::Reserved;
 use super::seal::Seal;
-use super::{Meta, RESERVED_PREFIX, Warnings};
+use super::{Meta, Warnings};
 use crate::error::{Result, VolumeError, os};
 
 /// The longest file name, in bytes (`NAME_MAX` of Linux).
@@ -217,10 +218,11 @@ impl Drop for Staging {
     }
 }
 
-/// Moves all entries but stackkit's own; says which were moved, in order.
+/// Moves all entries but the reserved ones; says which were moved, in order.
 fn move_all(from: &OwnedFd, to: &OwnedFd) -> (Vec<CString>, Result<(), Errno>) {
     let mut moved = Vec::new();
-    let mut names = match Names::read(from.as_fd(), |name| name.starts_with(RESERVED_PREFIX)) {
+    let reserved = Reserved::of(from.as_fd());
+    let mut names = match Names::read(from.as_fd(), |name| reserved.covers(name)) {
         Ok(names) => names,
         Err(errno) => return (moved, Err(errno)),
     };

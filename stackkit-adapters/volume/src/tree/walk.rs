@@ -8,7 +8,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat
 use rustix::io::Errno;
 
 use super::names::Names;
-use super::{DEPTH_MAX, Meta, RESERVED_PREFIX, Warnings};
+use super::reserved::Reserved;
+use super::{DEPTH_MAX, Meta, Warnings};
 use crate::error::{PathText, Result, VolumeError, os, os_at};
 
 /// `O_NONBLOCK`: a FIFO that took the place of a file must not make the reader wait for a writer.
@@ -118,8 +119,8 @@ impl Walk {
             let reason = "directories are nested deeper than 512 levels";
             return Err(VolumeError::Unsupported { path: PathText::new(&self.path), reason });
         }
-        let is_root = self.levels.is_empty();
-        let names = Names::read(directory.as_fd(), |name| is_root && name.starts_with(RESERVED_PREFIX));
+        let reserved = self.levels.is_empty().then(|| Reserved::of(directory.as_fd()));
+        let names = Names::read(directory.as_fd(), |name| reserved.is_some_and(|reserved| reserved.covers(name)));
         let names = names.map_err(os_at("list", &self.path))?;
         self.levels.push(Level { directory, names, path_bytes: self.path.len() });
         Ok(())

@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_full_mount_point_keeps_the_old_data,
     a_read_only_target_keeps_the_old_data,
     a_mount_point_is_restored_from_inside,
+    an_ext4_volume_keeps_its_lost_and_found,
     a_mount_inside_the_volume_stops_the_swap,
     a_full_disk_is_found_by_the_probe,
 ];
@@ -153,6 +154,31 @@ fn plain_place() -> Place {
     fs::write(place.path().join("a/b/file"), "content").unwrap();
     fs::write(place.path().join("file"), "content").unwrap();
     place
+}
+
+/// The usual volume of a container or a cloud: a whole ext4 file system, its `lost+found` in it.
+async fn an_ext4_volume_keeps_its_lost_and_found() -> Ending {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, point) = (directory.path().join("image"), directory.path().join("mounted"));
+    fs::File::create(&image).unwrap().set_len(16 * 1024 * 1024).unwrap();
+    fs::create_dir(&point).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return Err(Ignored("only root can mount a file system".to_owned()));
+    }
+    let ignored = |error: stackkit_core::Error| Ignored(format!("an ext4 file system can't be mounted: {error}"));
+    run("mkfs.ext4", &["-q".as_ref(), image.as_os_str()]).await.map_err(ignored)?;
+    run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), point.as_os_str()]).await.map_err(ignored)?;
+    let volume = Volume::new("disk", &point).with_mount_required();
+    fs::write(point.join("file"), "content").unwrap();
+    let (backup, dumped) = dump(&volume).await;
+    fs::write(point.join("file"), "changed").unwrap();
+    let restored = replace(&volume, &backup).await;
+    let entries = names(&point);
+    unmount(&point);
+    assert_eq!(restored.unwrap().census, dumped.census);
+    assert_eq!(dumped.census.count("directories"), 0);
+    assert_eq!(entries, ["file", "lost+found"]);
+    Ok(())
 }
 
 async fn a_mount_inside_the_volume_stops_the_swap() -> Ending {

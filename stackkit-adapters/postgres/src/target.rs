@@ -16,17 +16,18 @@ const ABSENT: &str = "absent";
 /// How many tables are looked at in one round trip.
 const TABLES_PER_QUERY: usize = 64;
 
-/// Catalogs whose rows change when an object is created, altered or dropped. Statistics and page counts are updated in
-/// place or elsewhere, so `ANALYZE` and autovacuum change nothing here.
+/// Catalogs whose rows change when an object is created, altered or dropped, without those of temporary objects, which
+/// come and go with any session. Statistics and page counts are updated in place or elsewhere, so `ANALYZE` and
+/// autovacuum change nothing here.
 const CATALOGS: [&str; 9] = [
-    "pg_class",
-    "pg_attribute",
-    "pg_attrdef",
-    "pg_constraint",
-    "pg_index",
-    "pg_proc",
-    "pg_type",
-    "pg_trigger",
+    "pg_class WHERE relpersistence <> 't'",
+    "pg_attribute WHERE attrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_attrdef WHERE adrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_constraint WHERE conrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_index WHERE indrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_trigger WHERE tgrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_type WHERE typnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')",
+    "pg_proc WHERE pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_temp_')",
     "pg_largeobject_metadata",
 ];
 
@@ -81,9 +82,10 @@ pub(crate) async fn find(admin: &Session, name: &str) -> Result<Option<Target>> 
 /// What the target is at this moment. Two fingerprints are equal only if no row was inserted, updated or deleted and no
 /// object changed in between.
 ///
-/// It reads every row's `xmin`, the transaction that wrote it, which no vacuum changes: about the cost of counting. The
-/// cumulative statistics would be cheaper, but lag by seconds. Values of sequences are not part of it, nor the bytes of
-/// large objects where the role may not read `pg_largeobject`.
+/// It counts rows and adds up their `xmin`, the transaction that wrote a row, which no vacuum changes: about the cost of
+/// counting. Later transactions have higher numbers, so with as many rows the sum can only have grown (but for 4 billion
+/// transactions in between). The cumulative statistics would be cheaper, but lag by seconds. Values of sequences are not
+/// part of it, nor the bytes of large objects where the role may not read `pg_largeobject`.
 pub(crate) async fn fingerprint(config: &PostgresConfig) -> Result<String> {
     let session = match Session::open_long(config, &config.database).await {
         Ok(session) => session,
@@ -94,16 +96,16 @@ pub(crate) async fn fingerprint(config: &PostgresConfig) -> Result<String> {
         SELECT oid, has_table_privilege('pg_largeobject', 'SELECT') FROM pg_database \
         WHERE datname = current_database()";
     let row = session.row(begin).await?;
-    let mut tables: Vec<String> = CATALOGS.iter().map(|name| (*name).to_owned()).collect();
+    let mut tables: Vec<String> = CATALOGS.iter().map(ToString::to_string).collect();
     if text(&row, 1)? == "t" {
         tables.push("pg_largeobject".to_owned());
     }
-    tables.extend(census::relations(&session).await?.iter().map(census::Relation::sql));
+    let relations = census::relations(&session).await?;
+    tables.extend(relations.iter().map(|relation| format!("ONLY {}", relation.sql())));
     let mut facts = vec![text(&row, 0)?.to_owned()];
     for batch in tables.chunks(TABLES_PER_QUERY) {
-        let one = |table: &String| {
-            format!("SELECT count(*) || ' ' || coalesce(sum(xmin::text::bigint), 0) FROM ONLY {table}")
-        };
+        let one =
+            |table: &String| format!("SELECT count(*) || ' ' || coalesce(sum(xmin::text::bigint), 0) FROM {table}");
         let sql: Vec<String> = batch.iter().map(one).collect();
         for (table, row) in batch.iter().zip(session.rows(&sql.join(";")).await?) {
             facts.push(format!("{table} {}", text(&row, 0)?));

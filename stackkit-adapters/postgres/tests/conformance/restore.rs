@@ -222,6 +222,7 @@ async fn a_stale_plan_is_refused() {
     }
     let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
     postgres.execute("vacuum (freeze, analyze)").await.expect("maintenance");
+    postgres.execute("create temp table scratch (id serial primary key, t text default 'x')").await.expect("a table");
     service.restore(plan, &memory, &cx).await.expect("maintenance changes nothing");
 }
 

@@ -66,8 +66,7 @@ impl Output {
         let own = error.to_string();
         let chain = error.chain().to_string();
         // The own facts hold no secret by construction; a driver's text might.
-        let causes = chain.strip_prefix(&own).unwrap_or_default().to_owned();
-        let causes = self.hidden.iter().fold(causes, |text, secret| secret.redact(&text));
+        let causes = Secret::redact_all(&self.hidden, chain.strip_prefix(&own).unwrap_or_default());
         let message = format!("{own}{causes}");
         self.tell("error", &message, &json!({ "event": "error", "kind": error.kind(), "message": message }));
     }

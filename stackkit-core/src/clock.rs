@@ -7,6 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+/// The furthest that a deadline lies in the future: a century, which every system's monotonic clock can hold.
+const DEADLINE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The source of wall-clock and monotonic time; cheap to clone.
 ///
 /// Wall time can be set by hand in tests; monotonic time follows the runtime, so a paused runtime pauses it.
@@ -47,6 +50,13 @@ impl Clock {
     #[must_use]
     pub fn instant(&self) -> Instant {
         Instant::now()
+    }
+
+    /// The moment that is `after` from now, for a deadline. More than a century is taken for a century, so
+    /// [`Duration::MAX`] means never.
+    #[must_use]
+    pub fn deadline(&self, after: Duration) -> Instant {
+        self.instant() + after.min(DEADLINE_MAX)
     }
 
     /// Moves a fixed clock forward; the system's clock does not care. Saturates at the end of time.

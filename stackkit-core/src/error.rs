@@ -1,7 +1,7 @@
 //! The one error type of stackkit.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -392,12 +392,13 @@ impl fmt::Display for Error {
         if let Some(operation) = inner.operation {
             write!(f, "{operation}: ")?;
         }
-        f.write_str(&inner.message)?;
+        write_line(f, &inner.message)?;
         let code = inner.code.iter().map(|code| ("code", code.as_str()));
         let target = inner.target.map(|target| ("target", target.as_str()));
         let mut separator = " (";
         for (key, value) in self.context().chain(code).chain(target) {
-            write!(f, "{separator}{key}={value}")?;
+            write!(f, "{separator}{key}=")?;
+            write_line(f, value)?;
             separator = ", ";
         }
         if separator == ", " {
@@ -405,6 +406,11 @@ impl fmt::Display for Error {
         }
         Ok(())
     }
+}
+
+/// Keeps a text on its line: a file name may hold a line feed, or what a terminal takes for a command.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
 }
 
 impl fmt::Debug for Error {
@@ -449,6 +455,12 @@ mod tests {
         let error = Error::io("read", std::io::Error::other("driver text"));
         assert_eq!(error.to_string(), "read: input or output failed");
         assert!(error.chain().to_string().ends_with(": driver text"));
+    }
+
+    #[test]
+    fn display_stays_on_one_line() {
+        let error = Error::config("a\nb").with_context("path", "x\u{1b}[2Jy\tü");
+        assert_eq!(error.to_string(), "a\\nb (path=x\\u{1b}[2Jy\\tü)");
     }
 
     #[test]

@@ -42,6 +42,21 @@ impl Secret {
     pub fn redact(&self, text: &str) -> String {
         if self.is_empty() { text.to_owned() } else { text.replace(self.expose(), REDACTED) }
     }
+
+    /// `text` with each occurrence of each of `secrets` replaced by [`REDACTED`], longest first: one that is a part of
+    /// another must not leave the rest of it behind.
+    ///
+    /// ```
+    /// use stackkit_core::Secret;
+    /// let secrets = [Secret::new("hunter"), Secret::new("hunter2")];
+    /// assert_eq!(Secret::redact_all(&secrets, "login hunter2 failed"), "login *** failed");
+    /// ```
+    #[must_use]
+    pub fn redact_all(secrets: &[Self], text: &str) -> String {
+        let mut longest_first: Vec<&Self> = secrets.iter().collect();
+        longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+        longest_first.into_iter().fold(text.to_owned(), |text, secret| secret.redact(&text))
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::health::{Prober, Report, Thresholds, Tier};
 use crate::service::{ConfigFault, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId, is_safe_name};
 
+/// After how many polls without a result the last one is not believed any more: one may be late, two in a row hardly.
+pub(crate) const STALE_POLLS: u32 = 3;
+
 /// What a service's failure means for its stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,7 +83,20 @@ impl Intervals {
     /// The age from which a result is not believed any more: three polls and one deadline.
     #[must_use]
     pub fn stale_after(&self) -> Duration {
-        self.poll.saturating_mul(3).saturating_add(self.timeout)
+        self.poll.saturating_mul(STALE_POLLS).saturating_add(self.timeout)
+    }
+
+    /// A loop without a pause would load the server that it watches; a deadline that has passed fails every probe.
+    fn faults(&self, id: &ServiceId) -> Vec<ConfigFault> {
+        let fields = [
+            ("poll", self.poll),
+            ("poll_failing", self.poll_failing),
+            ("inventory", self.inventory),
+            ("timeout", self.timeout),
+            ("inventory_timeout", self.inventory_timeout),
+        ];
+        let zero = fields.into_iter().filter(|(_, value)| value.is_zero());
+        zero.map(|(name, _)| ConfigFault::error("stack.interval.zero", format!("{id}: {name} is 0"))).collect()
     }
 
     pub(crate) fn timeout_of(&self, tier: Tier) -> Duration {
@@ -214,8 +230,8 @@ impl StackBuilder {
     /// Checks everything that can be checked without I/O.
     ///
     /// # Errors
-    /// `Config`, listing every fault at once: of the name, of each service, of double ids, of unknown or circular
-    /// dependencies.
+    /// `Config`, listing every fault at once: of the name, of each service and its intervals, of double ids, of unknown
+    /// or circular dependencies.
     pub fn build(self) -> Result<Stack> {
         let mut faults = Vec::new();
         if !is_safe_name(&self.name, SERVICE_ID_BYTES_MAX) {
@@ -226,6 +242,7 @@ impl StackBuilder {
             let id = entry.service.id();
             let prefixed = |fault: ConfigFault| ConfigFault { message: format!("{id}: {}", fault.message), ..fault };
             faults.extend(entry.service.faults().into_iter().map(prefixed));
+            faults.extend(entry.intervals.faults(id));
         }
         faults.extend(graph_faults(&self.entries));
         let (errors, warnings): (Vec<_>, Vec<_>) =

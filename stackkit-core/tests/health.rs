@@ -1,8 +1,8 @@
 //! The health engine on a paused clock, with services that answer as a script says.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use stackkit_core::health::{Limit, Status, Thresholds, Tier};
@@ -19,12 +19,15 @@ enum Answer {
     Fails(ErrorKind),
     Hangs,
     Panics,
+    /// Blocks its thread until the sender is gone.
+    Blocks(Arc<Mutex<mpsc::Receiver<()>>>),
 }
 
 #[derive(Debug, Default)]
 struct Log {
     probes: AtomicUsize,
     resets: AtomicUsize,
+    reset_panics: AtomicBool,
     tiers: Mutex<Vec<Tier>>,
 }
 
@@ -73,11 +76,16 @@ impl HealthCheck for Scripted {
             Answer::Fails(kind) => Err(Error::new(kind, "as scripted").with_source(Error::config("driver text"))),
             Answer::Hangs => std::future::pending().await,
             Answer::Panics => panic!("as scripted"),
+            Answer::Blocks(until) => {
+                let _ = until.lock().unwrap().recv();
+                Ok(Observation::new())
+            }
         }
     }
 
     async fn reset(&self) {
         self.log.resets.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.log.reset_panics.load(Ordering::SeqCst), "as scripted");
     }
 }
 
@@ -230,4 +238,104 @@ async fn thresholds_make_the_verdict() {
     let report = stack.check_now(&[]).await;
     assert_eq!(report.status, Status::Unhealthy);
     assert_eq!(report.service("a").unwrap().exceeded.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_reset_does_not_end_the_polling() {
+    let (service, log) = scripted("a", [Answer::Panics, Answer::Healthy]);
+    log.reset_panics.store(true, Ordering::SeqCst);
+    let stack = Stack::builder("s").service(service).build().unwrap();
+    let monitor = Monitor::start(&stack);
+    let mut changes = monitor.changes();
+    for to in [Status::Unhealthy, Status::Healthy] {
+        let change = timeout(Duration::from_secs(60), changes.next()).await.unwrap().unwrap();
+        assert_eq!(change.to, to);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_thread_stays_the_only_one() {
+    let (release, until) = mpsc::channel();
+    let (blocking, log) = scripted("a", [Answer::Blocks(Arc::new(Mutex::new(until))), Answer::Healthy]);
+    let mut intervals = Intervals::new().with_timeout(Duration::from_millis(10));
+    intervals.inventory_timeout = Duration::from_millis(10);
+    let stack = Stack::builder("s").service(blocking.with_intervals(intervals)).build().unwrap();
+    for _ in 0..4 {
+        let report = timeout(Duration::from_secs(20), stack.check_now(&[])).await.expect("the runtime is blocked");
+        assert_eq!(report.service("a").unwrap().failure.as_ref().unwrap().kind, ErrorKind::Timeout);
+    }
+    assert_eq!(log.probes.load(Ordering::SeqCst), 1, "a second probe would block a second thread");
+    drop(release);
+    let healthy = async {
+        let mut tick = interval(Duration::from_millis(5));
+        while !stack.check_now(&[]).await.ready {
+            tick.tick().await;
+        }
+    };
+    timeout(Duration::from_secs(20), healthy).await.expect("the probe let go of its thread, but nothing probes again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_looked_at_rarely_does_not_grow_stale_meanwhile() {
+    let (service, log) = scripted("a", [Answer::Fails(ErrorKind::Unauthenticated)]);
+    let stack = Stack::builder("s").service(service).build().unwrap();
+    let monitor = Monitor::start(&stack);
+    let mut tick = interval(Duration::from_secs(1));
+    tick.tick().await;
+    while log.probes.load(Ordering::SeqCst) < 3 {
+        tick.tick().await;
+        assert_eq!(status(&monitor.report(), "a"), Status::Unhealthy);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_inventory_does_not_make_a_service_unknown() {
+    let (service, log) = scripted("a", [Answer::Healthy, Answer::Hangs]);
+    let stack = Stack::builder("s").service(service).build().unwrap();
+    let monitor = Monitor::start(&stack);
+    monitor.wait_ready(Duration::from_secs(1)).await.unwrap();
+    let mut tick = interval(Duration::from_secs(1));
+    while log.resets.load(Ordering::SeqCst) == 0 {
+        assert_eq!(status(&monitor.report(), "a"), Status::Healthy);
+        tick.tick().await;
+    }
+    assert_eq!(log.tiers.lock().unwrap()[1], Tier::Inventory);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_monitor_leaves_no_task() {
+    let (hanging, _) = scripted("hanging", [Answer::Hangs]);
+    let (healthy, _) = scripted("healthy", [Answer::Healthy]);
+    let stack = Stack::builder("s").service(hanging).service(healthy).build().unwrap();
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    let monitor = Monitor::start(&stack);
+    let (snapshot, changes) = (monitor.snapshot(), monitor.changes());
+    tokio::task::yield_now().await;
+    assert!(alive() > before);
+    drop(monitor);
+    let gone = async {
+        while alive() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(1), gone).await.expect("a task is left");
+    drop((snapshot, changes));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_duration_means_never() {
+    let (service, _) = scripted("a", [Answer::Fails(ErrorKind::Unreachable), Answer::Healthy]);
+    let mut intervals = Intervals::new().with_poll(Duration::MAX).with_timeout(Duration::MAX);
+    intervals.inventory = Duration::MAX;
+    let stack = Stack::builder("s").service(service.with_intervals(intervals)).build().unwrap();
+    assert!(Monitor::start(&stack).wait_ready(Duration::MAX).await.unwrap().ready);
+}
+
+#[test]
+fn an_interval_of_zero_is_a_fault() {
+    let (service, _) = scripted("a", [Answer::Healthy]);
+    let intervals = Intervals::new().with_poll(Duration::ZERO).with_timeout(Duration::ZERO);
+    let error = Stack::builder("s").service(service.with_intervals(intervals)).build().unwrap_err().to_string();
+    assert!(error.contains("a: poll is 0") && error.contains("a: timeout is 0"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stackkit_core::process::Tool;
+use stackkit_core::process::{OUTPUT_BYTES_MAX, Tool};
 use stackkit_core::{ErrorKind, Secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -85,4 +85,71 @@ async fn a_missing_program_is_tool_missing() {
 async fn a_tool_that_does_not_end_is_killed_at_its_limit() {
     let error = shell("exec cat").stdin_piped().output(Duration::from_millis(50)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn too_much_output_is_refused_at_once() {
+    let endless = shell("trap '' PIPE; yes; exec cat").stdin_piped();
+    let error = endless.output(LIMIT).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ToolFailed);
+    assert!(error.to_string().contains(&OUTPUT_BYTES_MAX.to_string()), "{error}");
+    let most = shell(&format!("yes | head -c {OUTPUT_BYTES_MAX}")).output(LIMIT).await.unwrap();
+    assert_eq!(u64::try_from(most.len()).unwrap(), OUTPUT_BYTES_MAX);
+}
+
+#[tokio::test]
+async fn a_missing_directory_is_not_a_missing_tool() {
+    let error = shell("true").directory("/no/such/folder").spawn().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("directory=/no/such/folder"), "{error}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_child_ends_its_group() {
+    let mut child = shell("(trap '' TERM; exec sleep 1000) & echo $!").stdout_piped().spawn().unwrap();
+    let mut stdout = child.take_stdout().unwrap();
+    let mut pid = String::new();
+    while !pid.ends_with('\n') {
+        pid.push(char::from(stdout.read_u8().await.unwrap()));
+    }
+    // The grandchild holds standard error open, and would be waited for if it lived on.
+    child.wait().await.unwrap();
+    until_gone(pid.trim()).await;
+}
+
+#[tokio::test]
+async fn a_child_that_reads_nothing_breaks_the_pipe_and_tells_its_own_failure() {
+    let mut child = shell("exec <&-; echo no room >&2; exit 7").stdin_piped().spawn().unwrap();
+    let mut stdin = child.take_stdin().unwrap();
+    let write = async { while stdin.write_all(&[0; 65536]).await.is_ok() {} };
+    tokio::time::timeout(LIMIT, write).await.expect("the pipe never broke");
+    let error = child.wait().await.unwrap_err();
+    assert!(error.to_string().contains("status=exit 7"), "{error}");
+    assert!(error.chain().to_string().ends_with("no room"), "{:?}", error.chain());
+}
+
+#[tokio::test]
+async fn a_child_without_standard_error_is_killed_as_any_other() {
+    let mut child = shell("exec 2>&-; trap '' TERM; echo ready; while :; do read line || sleep 1000; done");
+    child = child.stdout_piped();
+    let mut child = child.spawn().unwrap();
+    let mut stdout = child.take_stdout().unwrap();
+    assert_eq!(stdout.read_u8().await.unwrap(), b'r');
+    let pid = child.id().unwrap();
+    drop(child);
+    assert!(!Path::new("/proc").join(pid.to_string()).exists(), "the child was not reaped");
+}
+
+#[test]
+fn a_child_may_be_dropped_outside_its_runtime_and_after_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let spawn = || runtime.block_on(async { shell("exec cat").stdin_piped().stdout_piped().spawn().unwrap() });
+    let (elsewhere, later) = (spawn(), spawn());
+    let pids = [elsewhere.id().unwrap(), later.id().unwrap()];
+    std::thread::spawn(move || drop(elsewhere)).join().unwrap();
+    runtime.shutdown_background();
+    drop(later);
+    for pid in pids {
+        assert!(!Path::new("/proc").join(pid.to_string()).exists(), "{pid} was not reaped");
+    }
 }

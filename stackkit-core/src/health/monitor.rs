@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::{Changes, Prober, Report, ServiceReport, Status, Tier};
-use crate::stack::{Criticality, Intervals, Stack};
+use crate::stack::{Criticality, Intervals, STALE_POLLS, Stack};
 
 /// The first wait between probes of a service that was never up: servers start within tens of milliseconds.
 const STARTUP_POLL_FIRST: Duration = Duration::from_millis(20);
@@ -21,6 +21,8 @@ const STARTUP_POLL_FACTOR: f64 = 1.5;
 const PERMANENT_FAILURE_POLL: Duration = Duration::from_secs(30);
 /// How far a wait strays from its interval, so that many monitors do not probe in step.
 const JITTER_RATIO: f64 = 0.1;
+/// Longer waits stray no further than this one does: what is far apart is not in step.
+const JITTER_BASE_MAX: Duration = Duration::from_secs(3600);
 
 /// Probes a stack in the background. Reading its report does no I/O; dropping it stops everything.
 ///
@@ -96,9 +98,10 @@ impl Monitor {
     /// Cancel safe.
     pub async fn wait_ready(&self, timeout: Duration) -> Result<Arc<Report>> {
         let mut reports = self.snapshot.reports.clone();
-        let deadline = self.snapshot.clock.instant() + timeout;
+        let deadline = self.snapshot.clock.deadline(timeout);
         loop {
-            let report = reports.borrow_and_update().clone();
+            reports.mark_unchanged();
+            let report = self.snapshot.report();
             if report.ready {
                 return Ok(report);
             }
@@ -123,7 +126,8 @@ impl Snapshot {
     /// The latest report, without I/O.
     ///
     /// An entry that is older than its [`Intervals::stale_after`] is [`Status::Unknown`]: a poll loop that hangs, or
-    /// a monitor that is gone, must not stay green.
+    /// a monitor that is gone, must not stay green. Where the next probe is due later or may take longer (after a
+    /// failure that waiting can't mend, before an inventory), that much more is allowed.
     #[must_use]
     pub fn report(&self) -> Arc<Report> {
         let report = self.reports.borrow().clone();
@@ -168,20 +172,31 @@ async fn poll(board: Arc<Board>, position: usize, prober: Arc<Prober>) {
     loop {
         let now = board.clock.instant();
         let tier = if inventory_at.is_some_and(|due| due <= now) { Tier::Inventory } else { Tier::Vitals };
-        let report = prober.probe(tier).await;
+        let mut report = prober.probe(tier).await;
         let answered = report.failure.is_none();
         if answered {
             startup = None;
             // The first answer is followed by an inventory at the next turn.
             inventory_at = match tier {
-                Tier::Inventory => Some(now + intervals.inventory),
+                Tier::Inventory => Some(board.clock.deadline(intervals.inventory)),
                 _ => inventory_at.or(Some(now)),
             };
         }
         let wait = next_wait(&report, &intervals, &mut startup);
+        let inventory_in = inventory_at.map(|due| due.saturating_duration_since(now));
+        report.stale_at = Some(board.clock.deadline(believed_for(&intervals, wait, inventory_in)));
         board.put(position, report);
         sleep(wait).await;
     }
+}
+
+/// How long a result is believed: [`Intervals::stale_after`], and longer if the next one can't be there by then, as
+/// after a failure that is looked at rarely, or before an inventory that may take its time.
+fn believed_for(intervals: &Intervals, wait: Duration, inventory_in: Option<Duration>) -> Duration {
+    let polls = intervals.poll.max(wait).saturating_mul(STALE_POLLS);
+    let inventory_next = inventory_in.is_some_and(|due| due <= polls);
+    let probe = if inventory_next { intervals.inventory_timeout.max(intervals.timeout) } else { intervals.timeout };
+    polls.saturating_add(probe)
 }
 
 fn next_wait(report: &ServiceReport, intervals: &Intervals, startup: &mut Option<Duration>) -> Duration {
@@ -195,7 +210,8 @@ fn next_wait(report: &ServiceReport, intervals: &Intervals, startup: &mut Option
             wait
         }
     };
-    wait.mul_f64(1.0 + JITTER_RATIO * (2.0 * fastrand::f64() - 1.0))
+    let stray = wait.min(JITTER_BASE_MAX).mul_f64(JITTER_RATIO);
+    wait.saturating_sub(stray).saturating_add(stray.mul_f64(2.0 * fastrand::f64()))
 }
 
 /// The failure of a required service that waiting can't mend. Its text names the service, the code and the facts

@@ -25,6 +25,12 @@ pub enum MeasurementValue {
     Unavailable(String),
 }
 
+impl From<f64> for MeasurementValue {
+    fn from(value: f64) -> Self {
+        if value.is_finite() { Self::Value(value) } else { Self::Unavailable("not a finite number".to_owned()) }
+    }
+}
+
 /// One number with its name, unit and labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -162,16 +168,17 @@ impl Observation {
         Self::default()
     }
 
-    /// Adds a value that goes up and down.
+    /// Adds a value that goes up and down. One that is not finite, such as a ratio of nothing, is
+    /// [`MeasurementValue::Unavailable`]: JSON has no word for it.
     #[must_use]
     pub fn gauge(self, name: impl Into<Cow<'static, str>>, value: f64) -> Self {
-        self.measurement(Measurement::new(name, MeasurementKind::Gauge, MeasurementValue::Value(value)))
+        self.measurement(Measurement::new(name, MeasurementKind::Gauge, MeasurementValue::from(value)))
     }
 
-    /// Adds a count since the server started.
+    /// Adds a count since the server started; not a finite one as in [`Observation::gauge`].
     #[must_use]
     pub fn counter(self, name: impl Into<Cow<'static, str>>, value: f64) -> Self {
-        self.measurement(Measurement::new(name, MeasurementKind::Counter, MeasurementValue::Value(value)))
+        self.measurement(Measurement::new(name, MeasurementKind::Counter, MeasurementValue::from(value)))
     }
 
     /// Says that a measurement has no honest number, and why.
@@ -211,5 +218,17 @@ impl Observation {
             MeasurementValue::Value(value) => Some(value),
             MeasurementValue::Unavailable(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_of_nothing_is_unavailable() {
+        let observation = Observation::new().gauge("hit_ratio", f64::NAN).counter("bytes", f64::INFINITY);
+        assert_eq!(observation.value("hit_ratio").or(observation.value("bytes")), None);
+        assert!(!serde_json::to_string(&observation).unwrap().contains("null"));
     }
 }

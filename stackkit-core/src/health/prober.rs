@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,6 +26,8 @@ pub(crate) struct Prober {
     clock: Clock,
     /// One probe at a time: a second caller waits for the first one's answer instead of probing again.
     flight: Semaphore,
+    /// The last probe that did not let go of its thread in time. Another one beside it would take the next thread.
+    blocked: Mutex<Option<AbortHandle>>,
     state: Mutex<State>,
 }
 
@@ -32,7 +35,6 @@ pub(crate) struct Prober {
 struct State {
     started_at: Option<Instant>,
     tier: Tier,
-    stale_at: Option<Instant>,
     status: Status,
     since: Timestamp,
     checked_at: Option<Timestamp>,
@@ -50,7 +52,6 @@ impl Prober {
         let state = State {
             started_at: None,
             tier: Tier::Ping,
-            stale_at: None,
             status: Status::Unknown,
             since: clock.now(),
             checked_at: None,
@@ -62,7 +63,7 @@ impl Prober {
             inventory: None,
             exceeded: Vec::new(),
         };
-        Self { entry, clock, flight: Semaphore::new(1), state: Mutex::new(state) }
+        Self { entry, clock, flight: Semaphore::new(1), blocked: Mutex::default(), state: Mutex::new(state) }
     }
 
     pub(crate) fn entry(&self) -> &StackEntry {
@@ -94,7 +95,7 @@ impl Prober {
             failure: state.failure.clone(),
             observation: state.observation.clone(),
             exceeded: state.exceeded.clone(),
-            stale_at: state.stale_at,
+            stale_at: None,
         }
     }
 
@@ -114,7 +115,7 @@ impl Prober {
 
     async fn probe_alone(&self, tier: Tier) {
         let started_at = self.clock.instant();
-        let deadline = started_at + self.entry.intervals.timeout_of(tier);
+        let deadline = self.clock.deadline(self.entry.intervals.timeout_of(tier));
         let cx = ProbeContext::new(tier, deadline)
             .with_previous(self.state().observation.clone())
             .with_clock(self.clock.clone());
@@ -127,6 +128,11 @@ impl Prober {
 
     /// Runs the probe in a task of its own, so that a panic or a blocked thread stays there.
     async fn guarded(&self, cx: ProbeContext) -> Result<Observation> {
+        let named = |error: Error| error.with_service(self.id().clone());
+        let timeout_error = |message| named(Error::new(ErrorKind::Timeout, message)).with_operation("probe");
+        if self.is_blocked() {
+            return Err(timeout_error("an earlier probe still blocks its thread"));
+        }
         let deadline = cx.deadline();
         let service = self.entry.service.clone();
         let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -136,18 +142,42 @@ impl Prober {
             }
         }));
         let error = match timeout_at(deadline, &mut task).await {
-            Ok(Ok(outcome)) => return outcome.map_err(|error| error.with_service(self.id().clone())),
-            Ok(Err(_panic)) => Error::unexpected("the probe panicked"),
+            Ok(Ok(outcome)) => return outcome.map_err(named),
+            Ok(Err(_panic)) => named(Error::unexpected("the probe panicked")).with_operation("probe"),
             Err(_elapsed) => {
                 task.abort();
-                let _ = timeout(LET_GO_WAIT, task).await;
-                Error::new(ErrorKind::Timeout, "no answer before the probe's deadline")
+                self.let_go(task).await;
+                timeout_error("no answer before the probe's deadline")
             }
         };
-        if let Some(check) = self.entry.service.health_check() {
-            let _ = timeout(LET_GO_WAIT, check.reset()).await;
+        if !self.is_blocked() {
+            self.reset().await;
         }
-        Err(error.with_service(self.id().clone()).with_operation("probe"))
+        Err(error)
+    }
+
+    /// Resets the service, in a task of its own for the same reasons.
+    async fn reset(&self) {
+        let service = self.entry.service.clone();
+        let reset = tokio::spawn(async move {
+            if let Some(check) = service.health_check() {
+                check.reset().await;
+            }
+        });
+        self.let_go(AbortOnDropHandle::new(reset)).await;
+    }
+
+    /// Gives a task [`LET_GO_WAIT`] to end. One that still runs then blocks its thread.
+    async fn let_go<T>(&self, mut task: AbortOnDropHandle<T>) {
+        if timeout(LET_GO_WAIT, &mut task).await.is_err() {
+            task.abort();
+            *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.as_ref().is_some_and(|task| !task.is_finished())
     }
 
     fn record(&self, started_at: Instant, tier: Tier, outcome: Result<Observation>) {
@@ -158,7 +188,6 @@ impl Prober {
         state.tier = tier;
         state.latency = Some(ended_at - started_at);
         state.checked_at = Some(now);
-        state.stale_at = Some(ended_at + self.entry.intervals.stale_after());
         let status = match outcome {
             Ok(observation) => {
                 let (status, exceeded) = self.entry.thresholds.judge(&observation);

@@ -158,10 +158,12 @@ impl Report {
     pub(crate) fn aged(&self, instant: Instant, now: Timestamp) -> Self {
         let mut services = self.services.clone();
         for service in &mut services {
-            let stale = service.stale_at.is_some_and(|stale_at| stale_at <= instant);
-            if stale && service.status != Status::Unknown {
+            let Some(stale_for) = service.stale_at.and_then(|stale_at| instant.checked_duration_since(stale_at)) else {
+                continue;
+            };
+            if service.status != Status::Unknown {
                 service.status = Status::Unknown;
-                service.since = now;
+                service.since = now.checked_sub(stale_for).unwrap_or(now);
             }
         }
         Self::new(self.stack.clone(), now, services)

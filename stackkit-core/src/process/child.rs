@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::stderr::{Tail, ToolStderr};
 use crate::secret::Secret;
 
-/// How long the rest of standard error is waited for after the child's end: a grandchild may hold the pipe open.
+/// How long the rest of standard error is waited for after the child's end: a grandchild that left the group may hold
+/// the pipe open.
 const STDERR_WAIT: Duration = Duration::from_secs(1);
 /// How often a killed child is looked for before it is left to the runtime's reaper.
 const REAP_TRIES: u32 = 500;
@@ -80,15 +81,20 @@ impl Child {
         kill_process_group(group, signal).map_err(|error| gone().with_source(std::io::Error::from(error)))
     }
 
-    /// Whether it has ended, without waiting.
+    /// Whether it has ended, without waiting. Once it has, the rest of its group is killed.
     ///
     /// # Errors
     /// `Io` if the system can't tell.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().map_err(|error| Error::io("wait for a tool", error))
+        let status = self.child.try_wait().map_err(|error| Error::io("wait for a tool", error))?;
+        if status.is_some() {
+            self.kill_group();
+        }
+        Ok(status)
     }
 
-    /// Waits for its end and gives what it wrote to standard error (the last 4 KiB), which may hold warnings.
+    /// Waits for its end and gives what it wrote to standard error (the last 4 KiB), which may hold warnings. Then the
+    /// rest of its group is killed.
     ///
     /// # Errors
     /// `ToolFailed` unless it exited with 0: exit status or signal as context, standard error as the cause.
@@ -97,8 +103,10 @@ impl Child {
     /// Cancel safe; the child goes on until it is dropped.
     pub async fn wait(&mut self) -> Result<String> {
         let status = self.child.wait().await.map_err(|error| Error::io("wait for a tool", error))?;
-        if let Some(drain) = self.drain.take() {
+        self.kill_group();
+        if let Some(drain) = &mut self.drain {
             let _ = timeout(STDERR_WAIT, drain).await;
+            self.drain = None;
         }
         let stderr = self.stderr_tail();
         if status.success() {
@@ -108,11 +116,16 @@ impl Child {
         Err(error.with_context("status", status_word(status)).with_source(ToolStderr(stderr)))
     }
 
-    fn kill_and_reap(&mut self) {
+    /// Once only, and right at the child's end: later the number may belong to somebody else's group.
+    fn kill_group(&mut self) {
         if let Some(group) = self.group.take() {
             // The group may be gone already, or hold grandchildren that outlived the child: both are fine.
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+
+    fn kill_and_reap(&mut self) {
+        self.kill_group();
         for _ in 0..REAP_TRIES {
             match self.child.try_wait() {
                 Ok(None) => std::thread::park_timeout(REAP_PAUSE),

@@ -26,7 +26,14 @@ impl StdError for ToolStderr {}
 
 /// The end of a byte stream, shared between the task that reads it and the one that asks.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+pub(crate) struct Tail(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: VecDeque<u8>,
+    /// Whether there was more before it.
+    is_cut: bool,
+}
 
 impl Tail {
     /// Reads to the end, keeping the last bytes. A read error ends it as an end of file does.
@@ -38,18 +45,29 @@ impl Tail {
     }
 
     fn push(&self, bytes: &[u8]) {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend(bytes);
-        let surplus = tail.len().saturating_sub(STDERR_TAIL_BYTES);
-        tail.drain(..surplus);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes.extend(bytes);
+        let surplus = kept.bytes.len().saturating_sub(STDERR_TAIL_BYTES);
+        kept.bytes.drain(..surplus);
+        kept.is_cut |= surplus > 0;
     }
 
     /// The text so far, with each of `secrets` replaced.
     pub(crate) fn text(&self, secrets: &[Secret]) -> String {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(tail.make_contiguous()).into_owned();
-        secrets.iter().fold(text, |text, secret| secret.redact(&text))
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cut = kept.is_cut;
+        let bytes = &*kept.bytes.make_contiguous();
+        let torn = if is_cut { secrets.iter().map(|secret| torn(bytes, secret)).max().unwrap_or(0) } else { 0 };
+        let whole = bytes.get(torn..).unwrap_or_default();
+        Secret::redact_all(secrets, &String::from_utf8_lossy(whole))
     }
+}
+
+/// How many bytes at the start are the end of a secret whose beginning was cut off.
+fn torn(bytes: &[u8], secret: &Secret) -> usize {
+    let secret = secret.expose().as_bytes();
+    let mut ends_longest_first = (1..secret.len()).filter_map(|at| secret.get(at..));
+    ends_longest_first.find(|end| bytes.starts_with(end)).map_or(0, <[u8]>::len)
 }
 
 #[cfg(test)]
@@ -64,5 +82,17 @@ mod tests {
         let text = tail.text(&[Secret::new("hunter2")]);
         assert!(text.ends_with(" password *** refused"), "{text}");
         assert!(text.len() <= STDERR_TAIL_BYTES);
+    }
+
+    #[test]
+    fn a_secret_that_the_cut_tears_is_stripped_too() {
+        let secret = Secret::new("hunter2-geheim");
+        for kept in 1..secret.expose().len() {
+            let tail = Tail::default();
+            tail.push(secret.expose().as_bytes());
+            tail.push(&vec![b'.'; STDERR_TAIL_BYTES - kept]);
+            let text = tail.text(std::slice::from_ref(&secret));
+            assert_eq!(text.trim_matches('.'), "", "{kept} bytes of the secret were left");
+        }
     }
 }

@@ -143,7 +143,8 @@ impl Tool {
     /// Starts the child in a process group of its own.
     ///
     /// # Errors
-    /// `ToolMissing` if the program does not exist; `PermissionDenied`; `Io`.
+    /// `ToolMissing` if the program does not exist; `NotFound` if the working directory does not; `PermissionDenied`;
+    /// `Io`.
     ///
     /// # Panics
     /// Outside a Tokio runtime, as every function that spawns.
@@ -173,7 +174,8 @@ impl Tool {
         });
         command.stderr(self.stderr.map_or_else(Stdio::piped, Into::into));
         command.process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| spawn_error(error, &self.program))?;
+        let mut child =
+            command.spawn().map_err(|error| spawn_error(error, &self.program, self.directory.as_deref()))?;
         let tail = Tail::default();
         let drain = child.stderr.take().filter(|_| stderr_piped);
         let drain = drain.map(|stderr| AbortOnDropHandle::new(tokio::spawn(tail.clone().drain(stderr))));
@@ -184,7 +186,8 @@ impl Tool {
     /// Runs to the end and gives what it wrote to standard output, at most [`OUTPUT_BYTES_MAX`].
     ///
     /// # Errors
-    /// As [`Tool::spawn`]; `ToolFailed` with exit status and standard error; `Timeout` after `limit`.
+    /// As [`Tool::spawn`]; `ToolFailed` with exit status and standard error, or at once if it writes more than
+    /// [`OUTPUT_BYTES_MAX`]; `Timeout` after `limit`.
     ///
     /// # Cancel safety
     /// Dropping the future kills the child.
@@ -194,8 +197,11 @@ impl Tool {
         let name = child.name().to_owned();
         let run = async {
             if let Some(stdout) = child.take_stdout() {
-                let read = stdout.take(OUTPUT_BYTES_MAX).read_to_end(&mut output).await;
-                read.map_err(|error| Error::io("read a tool's output", error))?;
+                let read = stdout.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut output).await;
+                let read = read.map_err(|error| Error::io("read a tool's output", error))?;
+                if u64::try_from(read).is_ok_and(|read| read > OUTPUT_BYTES_MAX) {
+                    return Err(too_much(&name));
+                }
             }
             child.wait().await
         };
@@ -214,10 +220,21 @@ impl Tool {
     }
 }
 
-fn spawn_error(error: std::io::Error, program: &Path) -> Error {
+fn too_much(tool: &str) -> Error {
+    Error::new(ErrorKind::ToolFailed, "the tool wrote more than fits")
+        .with_context("tool", tool)
+        .with_context("bytes_max", OUTPUT_BYTES_MAX)
+}
+
+/// The system says the same of a program and of a working directory that do not exist.
+fn spawn_error(error: std::io::Error, program: &Path, directory: Option<&Path>) -> Error {
     let missing = error.kind() == std::io::ErrorKind::NotFound;
     let error = Error::io("start a tool", error).with_context("program", program.display());
-    if missing { error.with_kind(ErrorKind::ToolMissing) } else { error }
+    match directory.filter(|directory| !directory.is_dir()) {
+        Some(directory) => error.with_context("directory", directory.display()),
+        None if missing => error.with_kind(ErrorKind::ToolMissing),
+        None => error,
+    }
 }
 
 impl fmt::Debug for Tool {

@@ -145,7 +145,7 @@ impl PinnedDump {
         let vendor = VendorInfo::new("PostgreSQL")
             .with_server_version(&self.server.version_text)
             .with_tool("pg_dump", self.tool.version.to_string());
-        let warnings = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        let warnings = tools::lines(&stderr).into_iter();
         Ok(DumpReport::new(census, vendor).with_warnings(warnings.chain(self.one_way())))
     }
 

@@ -122,7 +122,7 @@ pub(crate) fn classify(sqlstate: &str) -> (ErrorKind, &'static str) {
         "28000" => (ErrorKind::Unauthenticated, "the server refuses this user from here"),
         "3D000" => (ErrorKind::NotFound, "the database does not exist"),
         "42P01" | "42704" | "3F000" => (ErrorKind::NotFound, "an object does not exist"),
-        "42P04" | "42710" => (ErrorKind::AlreadyExists, "the object exists already"),
+        "42P04" | "42710" | "23505" => (ErrorKind::AlreadyExists, "the object exists already"),
         "53300" => (ErrorKind::Saturated, "the server has no connection left"),
         "57P03" => (ErrorKind::Starting, "the server is starting or stopping"),
         "42501" => (ErrorKind::PermissionDenied, "a right is missing"),

@@ -68,8 +68,7 @@ pub(crate) async fn inspect(
             _ => error,
         })?;
     let contents = toc.finish()?;
-    let warnings = stderr.lines().filter(|line| !line.is_empty()).map(str::to_owned);
-    Ok(Inspection::new(contents.header.entries).with_census(contents.kinds).with_warnings(warnings))
+    Ok(Inspection::new(contents.header.entries).with_census(contents.kinds).with_warnings(tools::lines(&stderr)))
 }
 
 /// The oldest `pg_restore` that surely reads an archive: that of the `pg_dump` which wrote it.

@@ -16,6 +16,7 @@ use crate::sql::{conninfo, identifier};
 use crate::swap::Swap;
 use crate::target;
 use crate::toc::Contents;
+use crate::tools;
 
 /// How many differences of a census an error names; the rest is only counted.
 const DIFFERENCES_SHOWN: usize = 5;
@@ -50,13 +51,16 @@ impl Postgres {
         let job = self.job(source, cx, staging).await.map_err(old)?;
         let exists = !target::is_absent(&plan.fingerprint);
 
+        // Only what was created here may be dropped: a database of that name may be another restore's.
+        job.create().await.map_err(old)?;
         let filled = job.fill().await;
-        let census = job.or_drop(filled).await?;
+        let (census, warnings) = job.or_drop(filled).await?;
+        let report = RestoreReport::new(self.id().clone(), census).with_warnings(warnings);
         let swap = Swap { admin: &job.admin, database: &self.config().database, staging, kept_as };
         if !exists {
             let renamed = swap.rename_staging().await;
             job.or_drop(renamed).await?;
-            return Ok(RestoreReport::new(self.id().clone(), census));
+            return Ok(report);
         }
         let prepared = swap.copy_properties().await;
         job.or_drop(prepared).await?;
@@ -65,7 +69,7 @@ impl Postgres {
             Err(error) if error.target() == Some(TargetState::Partial) => Err(error),
             swapped => {
                 let warnings = job.or_drop(swapped).await?;
-                let report = RestoreReport::new(self.id().clone(), census).with_warnings(warnings);
+                let report = report.with_warnings(warnings);
                 Ok(swap.settle_old(plan.old_data == OldData::Remove, report).await)
             }
         }
@@ -105,21 +109,25 @@ fn stale(message: &str) -> Error {
 }
 
 impl Job<'_> {
-    /// Creates the staging database, fills it and compares it with the dump's census.
-    async fn fill(&self) -> Result<Census> {
-        let config = self.service.config();
-        let target = target::find(&self.admin, &config.database).await?;
+    /// Creates the staging database, like the target or as the archive says.
+    async fn create(&self) -> Result<()> {
+        let target = target::find(&self.admin, &self.service.config().database).await?;
         let of_archive = self.contents.database_options().unwrap_or(OPTIONS_DEFAULT);
         let options = target.as_ref().map_or(of_archive, |target| target.options.as_str());
-        self.admin.execute(&format!("CREATE DATABASE {}{options}", identifier(self.staging))).await?;
-        self.load().await?;
-        let session = Session::open_long(config, self.staging).await?;
-        // Without statistics the first queries after the swap would be planned blindly.
-        session.execute("ANALYZE").await?;
-        self.compare(&session).await
+        self.admin.execute(&format!("CREATE DATABASE {}{options}", identifier(self.staging))).await
     }
 
-    async fn load(&self) -> Result<()> {
+    /// Fills the staging database and compares it with the dump's census. Gives what it holds, and warnings.
+    async fn fill(&self) -> Result<(Census, Vec<String>)> {
+        let warnings = self.load().await?;
+        let session = Session::open_long(self.service.config(), self.staging).await?;
+        // Without statistics the first queries after the swap would be planned blindly.
+        session.execute("ANALYZE").await?;
+        Ok((self.compare(&session).await?, warnings))
+    }
+
+    /// Gives what `pg_restore` had to say.
+    async fn load(&self) -> Result<Vec<String>> {
         let tool = restorer(self.service, &self.contents, &self.server).await?;
         let child = tool
             .command(self.service.config(), self.staging)?
@@ -131,10 +139,7 @@ impl Job<'_> {
             .spawn()?;
         let data = self.source.open(&ArtifactName::new(ARTIFACT)?).await?;
         let stderr = inspect::feed(child, Bytes::new(), data, |_chunk| Ok(())).await?;
-        if !stderr.is_empty() {
-            tracing::warn!(service = %self.service.id(), "pg_restore had something to say: {}", stderr.trim());
-        }
-        Ok(())
+        Ok(tools::lines(&stderr))
     }
 
     /// Hashes of content are compared within one release series only: other versions may print values differently.

@@ -172,6 +172,11 @@ pub(crate) fn sends_new_settings(tool: Version, server: Version) -> bool {
     tool >= TRANSACTION_TIMEOUT_SINCE && server < TRANSACTION_TIMEOUT_SINCE
 }
 
+/// The lines of a tool's standard error, empty ones left out: the warnings of a tool that succeeded.
+pub(crate) fn lines(stderr: &str) -> Vec<String> {
+    stderr.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
 fn shown(directories: &[PathBuf]) -> Vec<String> {
     directories.iter().map(|directory| directory.display().to_string()).collect()
 }

@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_read_only_target_keeps_the_old_data,
     leftovers_are_told,
     the_maintenance_database_itself,
+    a_plan_is_applied_once,
     encoding_and_locale_stay,
 ];
 
@@ -364,4 +365,28 @@ async fn encoding_and_locale_stay() {
             server.execute_in("postgres", &format!("drop database {gone} with (force)")).await.expect("dropped");
         }
     }
+}
+
+/// The second restore finds the first one's database, and must leave it alone.
+async fn a_plan_is_applied_once() {
+    let (postgres, service) = filled().await;
+    let (memory, report) = dump(&service).await.expect("a dump");
+    let mut plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    let cx = RestoreContext::new().with_expected(report.census.clone());
+    let both = tokio::join!(service.restore(plan.clone(), &memory, &cx), service.restore(plan.clone(), &memory, &cx));
+    let refused = match both {
+        (Ok(_), Err(error)) | (Err(error), Ok(_)) => error,
+        other => panic!("one of two restores succeeds: {other:?}"),
+    };
+    assert_eq!((refused.kind(), refused.target()), (ErrorKind::AlreadyExists, Some(TargetState::Old)), "{refused:?}");
+    assert_eq!(service.census().await.expect("a census"), report.census);
+
+    let precious = format!("{}_precious", postgres.database());
+    postgres.server().create_database(&precious).await.expect("a database");
+    plan.fingerprint = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan").fingerprint;
+    plan.details.insert("staging_database".into(), precious.clone());
+    let error = service.restore(plan, &memory, &cx).await.expect_err("the name is taken");
+    assert_eq!((error.kind(), error.target()), (ErrorKind::AlreadyExists, Some(TargetState::Old)), "{error:?}");
+    postgres.server().query_in(&precious, "select 1").await.expect("it was not touched");
+    postgres.server().execute_in("postgres", &format!("drop database {precious}")).await.expect("dropped");
 }

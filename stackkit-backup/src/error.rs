@@ -7,7 +7,8 @@ use object_store::Error as StoreError;
 use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind};
 
-/// Turns an error of the storage during `operation` on `path` into stackkit's.
+/// Turns an error of the storage during `operation` on `path` into stackkit's. The fact `object` marks it as one of the
+/// storage, also when it failed a service's dump.
 pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) -> Error {
     let plain = |kind, message: &str| Error::new(kind, message).with_operation(operation);
     let error = match &source {

@@ -29,6 +29,7 @@
 //! - A service that fails fails the backup, unless [`BackupRun::partial`] was said; what was stored is removed.
 //! - Memory is constant: frames of 1 MiB from a fixed pool, for all backups of the process together. A slow
 //!   repository slows the dump.
+//! - Every error that concerns a service names it; every error of the storage has the fact `object`.
 //! - No store is touched by a restore before every byte that it needs was read and checked.
 //!
 //! What it does *not* do: it knows no datastore (those are [`BackupProvider`](stackkit_core::BackupProvider)s), it

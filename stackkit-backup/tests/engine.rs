@@ -46,11 +46,14 @@ macro_rules! cases {
 fn main() -> ExitCode {
     let mut trials = cases![
         stream::all_sizes_survive,
+        stream::any_size_chunk_and_range_survives,
         stream::ranges_read_only_their_frames,
         stream::many_open_artifacts_make_progress,
         stream::a_stalled_storage_stops_the_dump,
         backup::services_are_pinned_together_and_listed,
         backup::encryption_is_off_only_by_saying_so,
+        backup::somebody_elses_folder_does_not_become_a_repository,
+        backup::an_artifact_that_is_dropped_does_not_exist,
         backup::order_is_the_manifests_within_a_second,
         backup::a_failing_service_fails_the_backup_and_is_named,
         backup::a_partial_backup_keeps_what_succeeded,

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use blake3::Hasher;
 use bytes::Bytes;
@@ -139,6 +140,17 @@ struct Checked {
     stored: Hasher,
     index: FrameIndex,
     layout: Arc<Layout>,
+    ended: Ended,
+}
+
+/// Whether a reader came to its end, with both hashes right.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    pub(crate) fn is_true(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Checked {
@@ -147,7 +159,10 @@ impl Checked {
         let same = |hash: &Hasher, expected: &str| hash.finalize().to_hex().as_str() == expected;
         let wrong = match (same(&self.stored, &self.layout.stored_blake3), same(&self.plain, &self.layout.plain_blake3))
         {
-            (true, true) => return Ok(()),
+            (true, true) => {
+                self.ended.0.store(true, Ordering::Release);
+                return Ok(());
+            }
             (false, _) => "the stored bytes are not those of the backup",
             (true, false) => "the plain bytes are not those of the backup",
         };
@@ -156,11 +171,12 @@ impl Checked {
 }
 
 /// Streams the plain bytes from the start; the end comes only if the hashes are the manifest's.
-pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Result<ArtifactReader> {
+pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Result<(ArtifactReader, Ended)> {
     let index = layout.index(&*store).await?;
     let layout = Arc::new(layout);
     let frames = frames(store, Arc::clone(&layout), index.spans().collect())?;
-    let checked = Checked { frames, plain: Hasher::new(), stored: Hasher::new(), index, layout };
+    let ended = Ended::default();
+    let checked = Checked { frames, plain: Hasher::new(), stored: Hasher::new(), index, layout, ended: ended.clone() };
     let stream = stream::try_unfold(checked, |mut checked| async move {
         match checked.frames.next().await.transpose()? {
             Some(frame) => {
@@ -171,7 +187,7 @@ pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Res
             None => checked.end().map(|()| None),
         }
     });
-    Ok(Box::new(StreamReader::new(Box::pin(stream))))
+    Ok((Box::new(StreamReader::new(Box::pin(stream))), ended))
 }
 
 /// Streams `range` of the plain bytes; reads only the frames that it touches.

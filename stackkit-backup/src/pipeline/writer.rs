@@ -6,7 +6,7 @@ use blake3::Hasher;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
-use stackkit_core::{Error, Result};
+use stackkit_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -49,7 +49,8 @@ pub(crate) struct Writer {
     plain: Hasher,
     plain_bytes: u64,
     steps: mpsc::Sender<Step>,
-    storing: AbortOnDropHandle<Result<StoredArtifact>>,
+    /// `None` once its error was told.
+    storing: Option<AbortOnDropHandle<Result<StoredArtifact>>>,
 }
 
 impl Writer {
@@ -70,7 +71,7 @@ impl Writer {
             plain_bytes: 0,
             parts: 0,
         };
-        let storing = AbortOnDropHandle::new(tasks.spawn(storer.run(received)));
+        let storing = Some(AbortOnDropHandle::new(tasks.spawn(storer.run(received))));
         Ok(Self { pool, filling: None, plain: Hasher::new(), plain_bytes: 0, steps, storing })
     }
 
@@ -97,7 +98,10 @@ impl Writer {
         if self.steps.send(Step::End).await.is_err() {
             return Err(self.failure().await);
         }
-        let stored = joined((&mut self.storing).await)?;
+        let stored = self.ended().await?;
+        if stored.plain_bytes != self.plain_bytes {
+            return Err(Error::unexpected("an artifact was finished after a write had failed"));
+        }
         Ok(StoredArtifact { plain_blake3: self.plain.finalize().to_hex().to_string(), ..stored })
     }
 
@@ -125,17 +129,19 @@ impl Writer {
 
     /// Why the storing task ended before it was told to.
     async fn failure(&mut self) -> Error {
-        match joined((&mut self.storing).await) {
+        match self.ended().await {
             Err(error) => error,
             Ok(_) => Error::unexpected("an artifact ended before its last byte"),
         }
     }
-}
 
-fn joined(ended: std::result::Result<Result<StoredArtifact>, tokio::task::JoinError>) -> Result<StoredArtifact> {
-    ended.map_err(|e| {
-        Error::new(stackkit_core::ErrorKind::Cancelled, "storing an artifact was cancelled").with_source(e)
-    })?
+    async fn ended(&mut self) -> Result<StoredArtifact> {
+        let Some(storing) = self.storing.take() else {
+            return Err(Error::unexpected("an artifact was written to after it had failed"));
+        };
+        let cancelled = |e| Error::new(ErrorKind::Cancelled, "storing an artifact was cancelled").with_source(e);
+        storing.await.map_err(cancelled)?
+    }
 }
 
 /// The storing side: everything behind the compression, in order.
@@ -175,7 +181,7 @@ impl Storer {
                     self.store(&packed.bytes).await?;
                 }
                 Some(Step::End) => return self.close().await,
-                None => return Err(Error::new(stackkit_core::ErrorKind::Cancelled, "the artifact was dropped")),
+                None => return Err(Error::new(ErrorKind::Cancelled, "the artifact was dropped")),
             }
         }
     }

@@ -123,7 +123,7 @@ impl Marker {
 }
 
 /// Writes the instructions twice: the second write must be refused, or the storage can't keep a backup from being
-/// overwritten.
+/// overwritten. A place with other instructions is somebody else's.
 async fn put_readme(storage: &Storage) -> Result<()> {
     let path = Path::from(README);
     let mut refused = false;
@@ -133,9 +133,12 @@ async fn put_readme(storage: &Storage) -> Result<()> {
             other => other?,
         }
     }
-    match refused {
+    let failed = |kind, message: &str| Err(Error::new(kind, message).with_operation("create the repository"));
+    if !refused {
+        return failed(ErrorKind::Unsupported, "the storage has no put-if-absent: it overwrites what exists");
+    }
+    match storage.read("create the repository", &path).await? == README_TEXT {
         true => Ok(()),
-        false => Err(Error::new(ErrorKind::Unsupported, "the storage has no put-if-absent: it overwrites what exists")
-            .with_operation("create the repository")),
+        false => failed(ErrorKind::AlreadyExists, "the place holds a README.txt that is not a repository's"),
     }
 }

@@ -45,7 +45,7 @@ impl ArtifactSource for ServiceSource {
     }
 
     async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
-        read_all(Arc::clone(&self.store), self.layout(name)?).await
+        Ok(read_all(Arc::clone(&self.store), self.layout(name)?).await?.0)
     }
 
     async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {

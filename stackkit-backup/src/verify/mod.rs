@@ -69,9 +69,10 @@ impl Repository {
     }
 }
 
-/// Whether an error is a property of the backup, and not of the way to it.
+/// Whether an error is a property of the backup, and not of the way to it. `ToolFailed`: a vendor's tool that a provider
+/// asked refuses the bytes.
 fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Integrity | ErrorKind::Io)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Integrity | ErrorKind::Io | ErrorKind::ToolFailed)
 }
 
 /// How the artifacts of one backup are checked.
@@ -122,14 +123,17 @@ async fn check_content(
     provider: Option<&dyn BackupProvider>,
 ) -> Result<Option<Inspection>> {
     locate::check_size(&**store, &layout).await?;
-    let mut inspection = None;
-    if let Some(provider) = provider {
-        let reader = read_all(Arc::clone(store), layout.clone()).await?;
-        inspection = Some(provider.inspect(&artifact.info(), reader).await?);
-    }
+    let (reader, ended) = read_all(Arc::clone(store), layout.clone()).await?;
+    let Some(provider) = provider else {
+        drain(reader).await?;
+        return Ok(None);
+    };
+    let inspection = provider.inspect(&artifact.info(), reader).await?;
     // A parser may stop before the last byte, and the hashes are compared only after it.
-    drain(read_all(Arc::clone(store), layout).await?).await?;
-    Ok(inspection)
+    if !ended.is_true() {
+        drain(read_all(Arc::clone(store), layout).await?.0).await?;
+    }
+    Ok(Some(inspection))
 }
 
 /// Reads to the end and drops what it reads.

@@ -73,6 +73,26 @@ pub(crate) async fn encryption_is_off_only_by_saying_so() {
     assert_eq!(made.id(), again.id());
 }
 
+pub(crate) async fn somebody_elses_folder_does_not_become_a_repository() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("README.txt"), "mine").unwrap();
+    let error = Repository::open_or_create(directory.path().to_str().unwrap(), options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(directory.path().join("README.txt")).unwrap(), b"mine");
+    assert!(!directory.path().join("stackkit.json").exists());
+}
+
+pub(crate) async fn an_artifact_that_is_dropped_does_not_exist() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = local(directory.path()).await;
+    let shelf = Shelf::new("shelf").with("a", text(3 * FRAME, 1)).with("b", text(FRAME, 2));
+    let stack = stack_of([shelf.with_fault(Fault::DropsTheFirstWriter)]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let artifacts = &backup.manifest().services[0].artifacts;
+    assert_eq!(artifacts.iter().map(|artifact| artifact.spec.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    until("only b and the manifest are left", || backup_files(directory.path()).len() == 2).await;
+}
+
 pub(crate) async fn order_is_the_manifests_within_a_second() {
     let repository = in_memory().await;
     let stack = stack_of([Shelf::new("shelf").with("item", text(10, 1))]);

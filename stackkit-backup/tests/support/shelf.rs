@@ -24,6 +24,7 @@ pub(crate) enum Fault {
     RunFailsAtTheEnd,
     RunHangsHalfway,
     IgnoresWriteErrors,
+    DropsTheFirstWriter,
     FinishesTwoOfTheSameName,
 }
 
@@ -187,8 +188,16 @@ impl ShelfDump {
             if place == 1 && self.shelf.fault == Some(Fault::RunHangsHalfway) {
                 std::future::pending::<()>().await;
             }
-            writer.write(bytes.slice(range)).await?;
+            match writer.write(bytes.slice(range)).await {
+                Err(_) if self.shelf.fault == Some(Fault::IgnoresWriteErrors) => {}
+                written => written?,
+            }
             self.shelf.content.chunks_written.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.shelf.fault == Some(Fault::DropsTheFirstWriter)
+            && Some(name) == self.items.keys().next().map(String::as_str)
+        {
+            return Ok(());
         }
         let receipt = writer.finish().await?;
         assert_eq!(receipt.plain_bytes, bytes.len() as u64);

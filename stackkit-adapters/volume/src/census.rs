@@ -13,6 +13,27 @@ use crate::worker::Cancel;
 /// can't set them.
 const COUNTED_NAMESPACE: &[u8] = b"user.";
 
+/// How many there are of each kind.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) files: u64,
+    pub(crate) directories: u64,
+    pub(crate) symlinks: u64,
+    /// The sizes of all files, each counted once whatever the number of its names.
+    pub(crate) bytes: u64,
+}
+
+impl Counts {
+    /// The counts alone.
+    pub(crate) fn census(&self) -> Census {
+        Census::new()
+            .with_count("files", self.files)
+            .with_count("directories", self.directories)
+            .with_count("symlinks", self.symlinks)
+            .with_count("bytes", self.bytes)
+    }
+}
+
 /// Counts entries in the order of a [`Walk`].
 ///
 /// The digest `content` is BLAKE3 over one record for each entry but the volume itself: the length of its path
@@ -25,10 +46,7 @@ const COUNTED_NAMESPACE: &[u8] = b"user.";
 /// the value. Owners and times are no part of it, and a further name of a file counts as the file.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    files: u64,
-    directories: u64,
-    symlinks: u64,
-    bytes: u64,
+    counts: Counts,
     content: blake3::Hasher,
 }
 
@@ -36,27 +54,27 @@ impl Tally {
     /// Counts a directory; the volume itself, whose path is empty, is not counted.
     pub(crate) fn directory(&mut self, path: &[u8], mode: u32, xattrs: &[Xattr]) {
         if !path.is_empty() {
-            self.directories += 1;
+            self.counts.directories += 1;
             self.record(path, directory_node(mode, xattrs));
         }
     }
 
     /// Counts the first name of a file.
     pub(crate) fn file(&mut self, path: &[u8], size: u64, node: Node) {
-        self.files += 1;
-        self.bytes += size;
+        self.counts.files += 1;
+        self.counts.bytes += size;
         self.record(path, node);
     }
 
     /// Counts a further name of a file: it adds no bytes.
     pub(crate) fn hard_link(&mut self, path: &[u8], node: Node) {
-        self.files += 1;
+        self.counts.files += 1;
         self.record(path, node);
     }
 
     /// Counts a symbolic link.
     pub(crate) fn symlink(&mut self, path: &[u8], target: &[u8]) {
-        self.symlinks += 1;
+        self.counts.symlinks += 1;
         let mut hasher = node_hasher(b'l', 0);
         hasher.update(target);
         self.record(path, hasher.finalize());
@@ -67,26 +85,9 @@ impl Tally {
         self.content.update(node.as_bytes());
     }
 
-    /// The counts alone.
-    pub(crate) fn counts(&self) -> Census {
-        Census::new()
-            .with_count("files", self.files)
-            .with_count("directories", self.directories)
-            .with_count("symlinks", self.symlinks)
-            .with_count("bytes", self.bytes)
-    }
-
     /// The counts and the digest.
     pub(crate) fn census(&self) -> Census {
-        self.counts().with_digest("content", self.content.finalize().to_hex().as_str())
-    }
-
-    /// The counts of an archive, whose hard links do not tell their content before it is unpacked.
-    pub(crate) fn count_only(&mut self, files: u64, directories: u64, symlinks: u64, bytes: u64) {
-        self.files += files;
-        self.directories += directories;
-        self.symlinks += symlinks;
-        self.bytes += bytes;
+        self.counts.census().with_digest("content", self.content.finalize().to_hex().as_str())
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use crate::archive::{Entry, EntryKind, Event, Reader};
-use crate::census::{self, Tally, TreeStat};
+use crate::census::{self, Counts, TreeStat};
 use crate::dump::{ARTIFACT, FORMAT};
 use crate::error::{PathText, Result, VolumeError, os};
 use crate::tree::{CHUNK_BYTES, Meta, Outcome, Placer, Staging, Strategy, Warnings, components, left_overs};
@@ -42,7 +42,7 @@ pub(crate) async fn inspect(artifact: &ArtifactInfo, mut data: ArtifactReader) -
     }
     reader.finish().map_err(VolumeError::from)?;
     Ok(Inspection::new(counter.entries)
-        .with_census(counter.tally.counts())
+        .with_census(counter.counts.census())
         .with_warnings(counter.warnings.into_lines()))
 }
 
@@ -275,11 +275,12 @@ fn check_format(artifact: &ArtifactInfo) -> stackkit_core::Result<()> {
     }
 }
 
-/// Counts members as a census counts entries.
+/// Counts members as a census counts entries. Hard links do not tell their content before they are unpacked, so there is
+/// no digest.
 #[derive(Default)]
 struct Counter {
     entries: u64,
-    tally: Tally,
+    counts: Counts,
     warnings: Warnings,
 }
 
@@ -287,14 +288,17 @@ impl Counter {
     /// Refuses the member if a restore would.
     fn count(&mut self, entry: &Entry) -> Result<()> {
         let refused = |reason| VolumeError::Refused { path: PathText::new(&entry.path), reason };
-        components(&entry.path).map_err(refused)?;
+        let components = components(&entry.path).map_err(refused)?;
         self.entries += 1;
+        let counts = &mut self.counts;
         match &entry.kind {
-            EntryKind::File { size, .. } => self.tally.count_only(1, 0, 0, *size),
-            EntryKind::HardLink { .. } => self.tally.count_only(1, 0, 0, 0),
-            EntryKind::Symlink { .. } => self.tally.count_only(0, 0, 1, 0),
-            EntryKind::Directory if matches!(entry.path.as_slice(), b"." | b"./") => {}
-            EntryKind::Directory => self.tally.count_only(0, 1, 0, 0),
+            EntryKind::File { size, .. } => {
+                counts.files += 1;
+                counts.bytes = counts.bytes.saturating_add(*size);
+            }
+            EntryKind::HardLink { .. } => counts.files += 1,
+            EntryKind::Symlink { .. } => counts.symlinks += 1,
+            EntryKind::Directory => counts.directories += u64::from(!components.is_empty()),
             EntryKind::Special { .. } => self.warnings.push(&entry.path, "a restore will skip this device or FIFO"),
         }
         Ok(())

@@ -25,3 +25,6 @@ pub(crate) use warnings::Warnings;
 /// The deepest nesting of directories that is walked or written. Each level holds a file descriptor open, and 1024
 /// is the usual limit of a process.
 pub(crate) const DEPTH_MAX: usize = 512;
+
+/// What is said of a tree beyond [`DEPTH_MAX`].
+const TOO_DEEP: &str = "directories are nested deeper than 512 levels";

@@ -10,7 +10,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, pwrite};
 
 use super::reserved::RESERVED_PREFIX;
 use super::seal::{Seal, seal_symlink};
-use super::{DEPTH_MAX, Meta, Warnings};
+use super::{DEPTH_MAX, Meta, TOO_DEEP, Warnings};
 use crate::archive::{Entry, EntryKind, Event};
 use crate::error::{PathText, Result, VolumeError, os_at};
 
@@ -159,8 +159,7 @@ impl Placer {
     /// Opens the directories of `path`, making those that are missing. `entry` is the member of the last one.
     fn enter(&mut self, path: &[&[u8]], entry: Option<&Entry>) -> Result<()> {
         if path.len() > DEPTH_MAX {
-            let reason = "directories are nested deeper than 512 levels";
-            return Err(VolumeError::Unsupported { path: PathText::new(&path.concat()), reason });
+            return Err(VolumeError::Unsupported { path: PathText::new(&path.join(&b'/')), reason: TOO_DEEP });
         }
         let shared = self.levels.iter().zip(path).take_while(|(level, name)| level.name == **name).count();
         self.leave_to(shared)?;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::names::Names;
 use super::reserved::Reserved;
-use super::{DEPTH_MAX, Meta, Warnings};
+use super::{DEPTH_MAX, Meta, TOO_DEEP, Warnings};
 use crate::error::{PathText, Result, VolumeError, os, os_at};
 
 /// `O_NONBLOCK`: a FIFO that took the place of a file must not make the reader wait for a writer.
@@ -116,8 +116,7 @@ impl Walk {
 
     fn descend(&mut self, directory: OwnedFd) -> Result<()> {
         if self.levels.len() >= DEPTH_MAX {
-            let reason = "directories are nested deeper than 512 levels";
-            return Err(VolumeError::Unsupported { path: PathText::new(&self.path), reason });
+            return Err(VolumeError::Unsupported { path: PathText::new(&self.path), reason: TOO_DEEP });
         }
         let reserved = self.levels.is_empty().then(|| Reserved::of(directory.as_fd()));
         let names = Names::read(directory.as_fd(), |name| reserved.is_some_and(|reserved| reserved.covers(name)));

@@ -1,6 +1,7 @@
 //! Archives that try to write where they must not.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use stackkit_core::backup::TargetState;
 use stackkit_core::{BackupProvider, ErrorKind};
@@ -12,6 +13,7 @@ use crate::{Case, Ending, cases};
 pub(crate) const CASES: &[Case] = cases![
     nothing_is_written_outside,
     inspect_refuses_what_a_restore_refuses,
+    no_mix_of_members_leaves_the_target,
     nothing_is_written_twice,
     unknown_formats_are_unsupported,
     devices_are_skipped_with_a_warning,
@@ -93,6 +95,35 @@ async fn nothing_is_written_outside() -> Ending {
     Ok(())
 }
 
+/// Members at random, of names that mean something to each other.
+async fn no_mix_of_members_leaves_the_target() -> Ending {
+    const NAMES: [&str; 9] =
+        ["a", "a/b", "a/b/c", "./a//b/", "b", "..", "a/../../outside/x", "b/secret", "/tmp/stackkit-evil"];
+    const TARGETS: [&str; 6] = ["../outside", "a", "a/b", "../outside/secret", "/tmp", "."];
+    let mut state = 7u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        usize::from(state.to_be_bytes()[0]) % below
+    };
+    for _ in 0..60 {
+        let members: Vec<Member<'_>> = (0..5)
+            .map(|_| (NAMES[random(NAMES.len())], b"01255"[random(5)], TARGETS[random(TARGETS.len())], &b""[..]))
+            .collect();
+        let place = Place::missing();
+        let outside = place.directory.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), "secret").unwrap();
+        let before = listing(&outside).await;
+        let restored = restore(&place.volume, &archive(&members), None).await;
+        assert_eq!(listing(&outside).await, before, "{members:?}");
+        assert_eq!(fs::metadata(outside.join("secret")).unwrap().nlink(), 1, "{members:?}");
+        assert!(!std::path::Path::new("/tmp/stackkit-evil").exists(), "{members:?}");
+        assert_eq!(place.siblings(), ["outside"]);
+        assert_eq!(place.path().exists(), restored.is_ok());
+    }
+    Ok(())
+}
+
 async fn inspect_refuses_what_a_restore_refuses() -> Ending {
     let place = Place::missing();
     for name in ["../evil", "/tmp/stackkit-evil", "a/../../evil"] {
@@ -132,7 +163,6 @@ async fn devices_are_skipped_with_a_warning() -> Ending {
 }
 
 async fn foreign_order_keeps_modes_and_times() -> Ending {
-    use std::os::unix::fs::MetadataExt;
     let place = Place::empty();
     let members: &[Member<'_>] = &[
         ("d", b'5', "", b""),

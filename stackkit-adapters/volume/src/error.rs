@@ -14,6 +14,8 @@ use crate::archive::ArchiveError;
 pub(crate) enum VolumeError {
     /// The system refused `action` on `path`.
     Os { action: &'static str, path: PathText, errno: Errno },
+    /// The swap stopped half-way and could not be undone.
+    HalfSwapped { old: PathText, errno: Errno },
     /// The archive can't be read.
     Archive(ArchiveError),
     /// A member of the archive would write outside the target, or twice.
@@ -94,6 +96,17 @@ const DIFFERENCES_SHOWN: usize = 3;
 impl From<VolumeError> for Error {
     fn from(error: VolumeError) -> Self {
         match error {
+            VolumeError::Os { action, path, errno: errno @ (Errno::BUSY | Errno::XDEV) } => {
+                Self::new(ErrorKind::Unsupported, "a mount point can't be moved; unmount it, or restore elsewhere")
+                    .with_operation(action)
+                    .with_context("path", path)
+                    .with_source(std::io::Error::from(errno))
+            }
+            VolumeError::HalfSwapped { old, errno } => {
+                Self::new(ErrorKind::Io, "the new data is not in its place, and the old data could not be put back")
+                    .with_context("old_data", old)
+                    .with_source(std::io::Error::from(errno))
+            }
             VolumeError::Os { action, path, errno } => {
                 Self::io(action, std::io::Error::from(errno)).with_context("path", path)
             }
@@ -150,6 +163,7 @@ mod tests {
         assert_eq!(kind(Errno::NOENT), ErrorKind::NotFound);
         assert_eq!(kind(Errno::NOSPC), ErrorKind::Io);
         assert_eq!(kind(Errno::ROFS), ErrorKind::Io);
+        assert_eq!(kind(Errno::BUSY), ErrorKind::Unsupported);
     }
 
     #[test]

@@ -117,12 +117,11 @@ impl Staging {
     }
 
     fn swap_directories(&self, keep_old: bool) -> Result<Outcome, SwapError> {
-        let failed = |errno| (os("rename", &self.target)(errno), TargetState::Old);
         let mut warnings = Warnings::default();
         let old = match renameat_with(CWD, &self.place, CWD, &self.target, RenameFlags::EXCHANGE) {
             Ok(()) => Some(&self.place),
             Err(Errno::NOENT) => {
-                renameat(CWD, &self.place, CWD, &self.target).map_err(failed)?;
+                renameat(CWD, &self.place, CWD, &self.target).map_err(|errno| self.failed(errno, true))?;
                 None
             }
             // Network file systems know no exchange.
@@ -130,7 +129,7 @@ impl Staging {
                 self.rename_twice()?;
                 Some(&self.kept_as)
             }
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(self.failed(errno, true)),
         };
         let kept_as = old.and_then(|old| self.put_away(old, keep_old, &mut warnings));
         self.sync_directory(self.target.parent().unwrap_or(&self.target), &mut warnings);
@@ -138,14 +137,17 @@ impl Staging {
     }
 
     fn rename_twice(&self) -> Result<(), SwapError> {
-        let failed = |errno, state| (os("rename", &self.target)(errno), state);
-        renameat(CWD, &self.target, CWD, &self.kept_as).map_err(|errno| failed(errno, TargetState::Old))?;
-        renameat(CWD, &self.place, CWD, &self.target).map_err(|errno| {
-            match renameat(CWD, &self.kept_as, CWD, &self.target) {
-                Ok(()) => failed(errno, TargetState::Old),
-                Err(_) => failed(errno, TargetState::Partial),
-            }
-        })
+        renameat(CWD, &self.target, CWD, &self.kept_as).map_err(|errno| self.failed(errno, true))?;
+        renameat(CWD, &self.place, CWD, &self.target)
+            .map_err(|errno| self.failed(errno, renameat(CWD, &self.kept_as, CWD, &self.target).is_ok()))
+    }
+
+    /// The error of a swap, and whether the old data is in its place all the same.
+    fn failed(&self, errno: Errno, is_undone: bool) -> SwapError {
+        match is_undone {
+            true => (os("swap", &self.target)(errno), TargetState::Old),
+            false => (VolumeError::HalfSwapped { old: (&self.kept_as).into(), errno }, TargetState::Partial),
+        }
     }
 
     /// Keeps or removes the old data at `old`, an empty directory always. From here on the new data is in its place,
@@ -180,16 +182,16 @@ impl Staging {
         let undo = |moves: &[(&OwnedFd, &OwnedFd, &[CString])]| {
             let undone = moves.iter().all(|(from, to, names)| move_back(from, to, names));
             drop(std::fs::remove_dir(&self.kept_as));
-            if undone { TargetState::Old } else { TargetState::Partial }
+            undone
         };
         let (away, result) = move_all(&target, &old);
         if let Err(errno) = result {
-            return Err((os("move", &self.target)(errno), undo(&[(&target, &old, &away)])));
+            return Err(self.failed(errno, undo(&[(&target, &old, &away)])));
         }
         let (placed, result) = move_all(&self.directory, &target);
         if let Err(errno) = result {
-            let state = undo(&[(&self.directory, &target, &placed), (&target, &old, &away)]);
-            return Err((os("move", &self.target)(errno), state));
+            let is_undone = undo(&[(&self.directory, &target, &placed), (&target, &old, &away)]);
+            return Err(self.failed(errno, is_undone));
         }
         let mut warnings = Warnings::default();
         drop(std::fs::remove_dir(&self.place));
@@ -251,7 +253,8 @@ fn move_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     let mode = Meta::from(fstat(&directory)?).mode;
     fchmod(&directory, Mode::from_raw_mode(mode | 0o700))?;
     let renamed = renameat(from, name, to, name);
-    fchmod(&directory, Mode::from_raw_mode(mode))?;
+    // The owner just changed it, so this can't fail; and an entry that was moved has to be known as moved.
+    fchmod(&directory, Mode::from_raw_mode(mode)).ok();
     renamed
 }
 

@@ -96,12 +96,13 @@ const DIFFERENCES_SHOWN: usize = 3;
 impl From<VolumeError> for Error {
     fn from(error: VolumeError) -> Self {
         match error {
-            VolumeError::Os { action, path, errno: errno @ (Errno::BUSY | Errno::XDEV) } => {
-                Self::new(ErrorKind::Unsupported, "a mount point can't be moved; unmount it, or restore elsewhere")
-                    .with_operation(action)
-                    .with_context("path", path)
-                    .with_source(std::io::Error::from(errno))
-            }
+            VolumeError::Os { action, path, errno: errno @ (Errno::BUSY | Errno::XDEV) } => Self::new(
+                ErrorKind::Unsupported,
+                "a mount point or a lower layer of an overlay can't be moved; restore elsewhere",
+            )
+            .with_operation(action)
+            .with_context("path", path)
+            .with_source(std::io::Error::from(errno)),
             VolumeError::HalfSwapped { old, errno } => {
                 Self::new(ErrorKind::Io, "the new data is not in its place, and the old data could not be put back")
                     .with_context("old_data", old)

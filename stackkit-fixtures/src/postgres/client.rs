@@ -11,13 +11,13 @@ use tokio_util::task::AbortOnDropHandle;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection; its task goes with it.
-pub(super) struct Client {
+pub(crate) struct Client {
     client: tokio_postgres::Client,
     _connection: AbortOnDropHandle<()>,
 }
 
 impl Client {
-    pub(super) async fn connect(socket_dir: &Path, port: u16, user: &str, database: &str) -> Result<Self> {
+    pub(crate) async fn connect(socket_dir: &Path, port: u16, user: &str, database: &str) -> Result<Self> {
         let mut config = Config::new();
         config.host_path(socket_dir).port(port).user(user).dbname(database).connect_timeout(CONNECT_TIMEOUT);
         let (client, connection) = config.connect(NoTls).await.map_err(|error| failed("connect", error))?;
@@ -28,11 +28,11 @@ impl Client {
         Ok(Self { client, _connection: AbortOnDropHandle::new(connection) })
     }
 
-    pub(super) async fn execute(&self, sql: &str) -> Result<()> {
+    pub(crate) async fn execute(&self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(|error| failed("execute", error))
     }
 
-    pub(super) async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+    pub(crate) async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let messages = self.client.simple_query(sql).await.map_err(|error| failed("query", error))?;
         let rows = messages.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => {

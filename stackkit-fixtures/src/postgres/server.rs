@@ -11,7 +11,8 @@ use stackkit_postgres::Postgres;
 use crate::postgres::client::Client;
 use crate::postgres::template::template;
 use crate::server::{
-    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, find_server, free_port, port_was_taken,
+    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, copy_tree, find_server, free_port, percent_encode,
+    port_was_taken,
 };
 
 /// Where packages put the server when its directory is not in `PATH`; the highest version is taken.
@@ -118,7 +119,7 @@ pub async fn postgres_server(options: PostgresOptions) -> Result<PostgresServer>
     let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
     let template = template(&program, owner).await?;
     let dir = PrivateDir::create(owner, QuickEnd { signal: "QUIT", marker: "data/postmaster.pid" })?;
-    dir.copy_in(&template.path, "data")?;
+    copy_tree(template.path, dir.path().join("data"), owner).await?;
     let major = template.major;
     let mut server = PostgresServer { server: None, port: SOCKET_PORT, major, program, options, dir };
     server.first_start().await?;
@@ -135,15 +136,14 @@ impl PostgresServer {
     /// The URL of that database, over the Unix socket, as the superuser.
     #[must_use]
     pub fn url_of(&self, database: &str) -> String {
-        let directory = self.socket_dir().display().to_string().replace('/', "%2F");
+        let directory = percent_encode(&self.socket_dir().display().to_string());
         format!("postgres://{SUPERUSER}@{directory}:{}/{database}", self.port)
     }
 
     /// The URL of that database over TCP with the superuser's password, if [`PostgresOptions::with_tcp`] was said.
-    /// The password must not need encoding.
     #[must_use]
     pub fn tcp_url_of(&self, database: &str) -> Option<String> {
-        let password = self.options.password.as_ref()?.expose();
+        let password = percent_encode(self.options.password.as_ref()?.expose());
         Some(format!("postgres://{SUPERUSER}:{password}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port))
     }
 
@@ -267,7 +267,7 @@ impl PostgresServer {
         ServerProcess::start(&launch, &self.dir, &service).await
     }
 
-    async fn client(&self, database: &str) -> Result<Client> {
+    pub(crate) async fn client(&self, database: &str) -> Result<Client> {
         Client::connect(self.socket_dir(), self.port, SUPERUSER, database).await
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use stackkit_core::process::{Tool, User};
 use stackkit_core::{Error, ErrorKind, Result};
 
-use crate::server::{PrivateDir, QuickEnd, belongs_to, copy_tree};
+use crate::server::{PrivateDir, QuickEnd, belongs_to, copy_tree, tool_in};
 
 /// Part of the template's name: raise it when the arguments of `initdb` change.
 const RECIPE: u32 = 1;
@@ -62,21 +62,15 @@ async fn sealed(postgres: &Path, version: &str, owner: Option<User>) -> Result<P
 async fn make(postgres: &Path, owner: Option<User>, sealed: &Path) -> Result<()> {
     let dir = PrivateDir::create(owner, QuickEnd::KILL)?;
     let data = dir.path().join("data");
-    let tool = Tool::new(postgres.with_file_name("initdb")).arg("-D").arg(&data);
+    let tool = tool_in(&dir, &postgres.with_file_name("initdb")).arg("-D").arg(&data);
     let tool = tool
         .args(["--no-sync", "--username=postgres", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"])
-        .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
-        .env("TZ", "UTC")
-        .directory(dir.path());
-    let tool = match owner {
-        Some(user) => tool.user(user),
-        None => tool,
-    };
+        .args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
     tool.output(INITDB_TIMEOUT).await?;
     // Only the holder of the lock is here: what is there was left by one that was killed.
     let unsealed = sealed.with_file_name("unsealed");
     let _ = fs::remove_dir_all(&unsealed);
-    copy_tree(&data, &unsealed, None)?;
+    copy_tree(data, unsealed.clone(), None).await?;
     fs::rename(&unsealed, sealed).map_err(|error| Error::io("seal a template", error))
 }
 

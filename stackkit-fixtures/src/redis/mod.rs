@@ -15,7 +15,8 @@ pub use resp::RedisReply;
 use resp::RespClient;
 
 use crate::server::{
-    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, find_server, free_port, port_was_taken,
+    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, find_server, free_port, percent_encode,
+    port_was_taken,
 };
 
 /// Where packages put the server when its directory is not in `PATH`.
@@ -233,26 +234,5 @@ impl RedisFixture {
             Some(password) => format!("{scheme}://:{}@{host}:{port}", percent_encode(password.expose())),
             None => format!("{scheme}://{host}:{port}"),
         }
-    }
-}
-
-/// Encodes everything but letters, digits and `-._~` (RFC 3986, unreserved).
-fn percent_encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_encoded_for_urls() {
-        assert_eq!(percent_encode("a b@c/ü~"), "a%20b%40c%2F%C3%BC~");
     }
 }

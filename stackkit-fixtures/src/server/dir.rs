@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use stackkit_core::process::{Child, Tool, User};
 use stackkit_core::{Error, ErrorKind, Result};
@@ -18,6 +19,10 @@ const MEMORY_FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 /// Room for the longest socket name that a fixture puts into its directory: `/.s.PGSQL.65535`.
 const SOCKET_NAME_BYTES: usize = 16;
+
+/// How often a directory is tried to be removed, and the pause between two tries: two seconds in all.
+const REMOVE_TRIES: u32 = 400;
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the watchdog runs: it waits for the end of its standard input, which comes when the last holder of the pipe
 /// is gone, and then ends the server and removes the directory.
@@ -95,8 +100,11 @@ impl PrivateDir {
         let mut watchdog = watchdog.spawn()?;
         let lifeline = watchdog.take_stdin().ok_or_else(|| Error::unexpected("the watchdog has no standard input"))?;
         let lifeline = lifeline.into_owned_fd().map_err(|error| Error::io("hold the watchdog's pipe", error))?;
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| Error::io("make a fixture's directory", error).with_context("path", path.display()))?;
+        if let Err(error) = DirBuilder::new().mode(0o700).create(&path) {
+            // Before its pipe ends: a directory of that name is somebody else's.
+            drop(watchdog);
+            return Err(Error::io("make a fixture's directory", error).with_context("path", path.display()));
+        }
         let dir = Self { path, owner, _watchdog: watchdog, _lifeline: lifeline };
         dir.give_to_owner(&dir.path)?;
         Ok(dir)
@@ -126,11 +134,6 @@ impl PrivateDir {
         opened.map_err(|error| Error::io("open a file", error).with_context("path", path.display()))
     }
 
-    /// Copies a tree of plain files and directories to `name` in this directory, for the owner.
-    pub(crate) fn copy_in(&self, from: &Path, name: &str) -> Result<()> {
-        copy_tree(from, &self.path.join(name), self.owner)
-    }
-
     fn give_to_owner(&self, path: &Path) -> Result<()> {
         give(path, self.owner)
             .map_err(|error| Error::io("change the owner", error).with_context("path", path.display()))
@@ -139,14 +142,23 @@ impl PrivateDir {
 
 impl Drop for PrivateDir {
     fn drop(&mut self) {
-        // What can't be removed here, the watchdog can't remove either: there is nobody left to tell.
-        let _ = fs::remove_dir_all(&self.path);
+        // A worker thread of a cancelled operation may still be writing below it.
+        for _ in 0..REMOVE_TRIES {
+            match fs::remove_dir_all(&self.path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::park_timeout(REMOVE_PAUSE),
+                _gone => return,
+            }
+        }
     }
 }
 
 /// Copies a tree of plain files and directories; `owner` gets it, or the user of this process.
-pub(crate) fn copy_tree(from: &Path, to: &Path, owner: Option<User>) -> Result<()> {
-    let mut pairs = vec![(from.to_owned(), to.to_owned())];
+pub(crate) async fn copy_tree(from: PathBuf, to: PathBuf, owner: Option<User>) -> Result<()> {
+    let copied = tokio::task::spawn_blocking(move || copy_entries(vec![(from, to)], owner)).await;
+    copied.map_err(|error| Error::unexpected("the task that copies failed").with_source(error))?
+}
+
+fn copy_entries(mut pairs: Vec<(PathBuf, PathBuf)>, owner: Option<User>) -> Result<()> {
     while let Some((from, to)) = pairs.pop() {
         let copied = copy_entry(&from, &to, &mut pairs).and_then(|()| give(&to, owner));
         copied.map_err(|error| Error::io("copy a data directory", error).with_context("path", to.display()))?;

@@ -5,8 +5,10 @@ mod dir;
 mod port;
 mod process;
 mod ready;
+mod url;
 
 pub(crate) use binaries::find_server;
 pub(crate) use dir::{PrivateDir, QuickEnd, belongs_to, copy_tree};
 pub(crate) use port::{PORT_TRIES, free_port, port_was_taken};
-pub(crate) use process::{Launch, ServerProcess, Signal};
+pub(crate) use process::{Launch, ServerProcess, Signal, tool_in};
+pub(crate) use url::percent_encode;

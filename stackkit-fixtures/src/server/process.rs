@@ -28,6 +28,16 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// whatever runs. If the watchdog moved the directory away, writing fails and nothing is started.
 const LAUNCHER: &str = r#"echo $$ >"$0/pid" && exec "$@""#;
 
+/// A program that works in `dir` as its owner, and that the directory's watchdog ends with it.
+pub(crate) fn tool_in(dir: &PrivateDir, program: &Path) -> Tool {
+    let tool = Tool::new("/bin/sh").args(["-c", LAUNCHER]).arg(dir.path()).arg(program);
+    let tool = tool.env("TZ", "UTC").env("LC_ALL", "C").directory(dir.path());
+    match dir.owner() {
+        Some(user) => tool.user(user),
+        None => tool,
+    }
+}
+
 /// What to start.
 #[derive(Debug)]
 pub(crate) struct Launch {
@@ -55,13 +65,8 @@ impl ServerProcess {
     /// the last failed probe as the cause; at once what the probe says if waiting can't mend it.
     pub(crate) async fn start(launch: &Launch, dir: &PrivateDir, service: &dyn HealthCheck) -> Result<Self> {
         let log_path = dir.path().join("log");
-        let tool = Tool::new("/bin/sh").args(["-c", LAUNCHER]).arg(dir.path()).arg(&launch.program).args(&launch.args);
-        let tool = tool.env("TZ", "UTC").env("LC_ALL", "C").directory(dir.path());
-        let tool = tool.stdout_to(dir.open(&log_path)?).stderr_to(dir.open(&log_path)?);
-        let child = match dir.owner() {
-            Some(user) => tool.user(user).spawn()?,
-            None => tool.spawn()?,
-        };
+        let tool = tool_in(dir, &launch.program).args(&launch.args);
+        let child = tool.stdout_to(dir.open(&log_path)?).stderr_to(dir.open(&log_path)?).spawn()?;
         let mut server = Self { child, pid_file: dir.path().join("pid"), quick_end: launch.quick_end };
         match server.wait_ready(service).await {
             Ok(()) => Ok(server),

@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("lifecycle::killed_when_ready", "postgres", killed_when_ready),
         trial("lifecycle::killed_at_moments_of_the_start", "postgres", killed_while_starting),
+        trial("lifecycle::killed_while_initdb_runs", "postgres", killed_while_initdb_runs),
         trial("lifecycle::panicked", "postgres", panicked),
         trial("lifecycle::ended_with_fixtures_in_a_static", "postgres", ended_with_a_static),
         trial("lifecycle::dropped", "postgres", dropped),
@@ -78,24 +79,38 @@ async fn killed_when_ready() -> Outcome {
     ready(&mut child).await;
     // Redis, PostgreSQL and a volume, each with its watchdog.
     same("directories of a running child", &3, &fs::read_dir(root.path())?.count())?;
-    check(processes_with(root.path()).len() >= 5, || format!("{:?}", processes_with(root.path())))?;
+    let seen = async || (processes_with(root.path()).len() >= 5).then_some(());
+    wait_until("two servers and three watchdogs are seen", MOMENT_DEADLINE, seen).await?;
     kill(&child);
     nothing_stays(root.path()).await
+}
+
+/// Whether a fixture in `root` has got as far as to have this file.
+fn reached(root: &Path, file: &str) -> Option<()> {
+    let mut directories = fs::read_dir(root).expect("the root").flatten();
+    directories.any(|directory| directory.path().join(file).exists()).then_some(())
 }
 
 async fn killed_while_starting() -> Outcome {
     for moment in MOMENTS {
         let root = root();
         let child = child::tool(child::HANG, root.path()).stdout_piped().spawn()?;
-        let reached = async || {
-            let directories = fs::read_dir(root.path()).expect("the root").flatten();
-            directories.map(|directory| directory.path().join(moment)).any(|path| path.exists()).then_some(())
-        };
-        wait_until("the child comes to the moment", MOMENT_DEADLINE, reached).await?;
+        wait_until("the child comes to the moment", MOMENT_DEADLINE, async || reached(root.path(), moment)).await?;
         kill(&child);
         nothing_stays(root.path()).await?;
     }
     Ok(())
+}
+
+async fn killed_while_initdb_runs() -> Outcome {
+    let (root, cache) = (root(), tempfile::tempdir()?);
+    let child = child::tool(child::HANG, root.path()).env("STACKKIT_FIXTURES_CACHE", cache.path());
+    let child = child.stdout_piped().spawn()?;
+    wait_until("initdb has begun", MOMENT_DEADLINE, async || reached(root.path(), "data/PG_VERSION")).await?;
+    kill(&child);
+    nothing_stays(root.path()).await?;
+    let names: Vec<_> = fs::read_dir(cache.path())?.flatten().map(|entry| entry.file_name()).collect();
+    same("what is in the cache", &vec!["postgresql.lock".into()], &names)
 }
 
 async fn panicked() -> Outcome {

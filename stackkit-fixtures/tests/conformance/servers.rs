@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("servers::postgres_databases_are_fresh_and_dropped", "postgres", postgres_databases),
         trial("servers::postgres_stops_and_starts_again", "postgres", postgres_stops_and_starts),
         trial("servers::postgres_that_dies_tells_its_last_words", "postgres", postgres_dies),
+        trial("servers::a_taken_port_is_known_by_the_last_words", "postgres", taken_port),
         trial("servers::initdb_runs_once_for_many_processes", "postgres", one_template),
         trial("servers::a_missing_server_is_ignored_or_required", "redis", missing_server),
     ]
@@ -112,6 +113,8 @@ async fn postgres_stops_and_starts() -> Outcome {
     refused("a stopped server", &[ErrorKind::Unreachable], server.execute_in("postgres", "select 1").await)?;
     server.start().await?;
     same("the URL", &url, &server.url())?;
+    let tcp = server.tcp_url_of("postgres").expect("TCP was asked for");
+    probe(&(std::sync::Arc::new(stackkit_postgres::Postgres::from_url(&tcp)?) as _), Tier::Vitals).await?;
     server.execute_in("quoted \" name", "select from kept").await?;
     Ok(())
 }
@@ -121,6 +124,21 @@ async fn postgres_dies() -> Outcome {
     let error = refused("a server with a wrong parameter", &[ErrorKind::ToolFailed], postgres_server(options).await)?;
     let text = error.chain().to_string();
     check(text.contains("no_such_parameter"), || format!("no last words in {text:?}"))
+}
+
+/// A fixture takes another port when its own was taken meanwhile; it knows that by these words only.
+async fn taken_port() -> Outcome {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    let redis = redis_with(RedisOptions::new().with_setting("port", &port)).await;
+    let options = PostgresOptions::new().with_setting("listen_addresses", "127.0.0.1").with_setting("port", &port);
+    let postgres = postgres_server(options).await;
+    for outcome in [redis.map(drop), postgres.map(drop)] {
+        let error = refused("a server on a taken port", &[ErrorKind::ToolFailed], outcome)?;
+        let text = error.chain().to_string();
+        check(text.contains("Address already in use"), || format!("other last words: {text}"))?;
+    }
+    Ok(())
 }
 
 /// Three processes that find an empty cache make one template, and each gets its server.

@@ -141,11 +141,6 @@ impl PostgresInstance {
     async fn execute(&self, sql: &str) -> Result<()> {
         self.server.execute_in(&self.database, sql).await
     }
-
-    async fn lines(&self, sql: &str) -> Result<Vec<String>> {
-        let rows = self.server.query_in(&self.database, sql).await?;
-        Ok(rows.into_iter().map(|row| format!("{row:?}")).collect())
-    }
 }
 
 #[async_trait]
@@ -193,14 +188,12 @@ impl Instance for PostgresInstance {
     }
 
     async fn content(&self) -> Result<String> {
+        let client = self.server.client(&self.database).await?;
+        let tables = client.query(TABLES).await?.into_iter().flatten().flatten();
+        let queries = CATALOGUE.iter().map(ToString::to_string).chain(tables);
         let mut hasher = blake3::Hasher::new();
-        for query in CATALOGUE {
-            hasher.update(self.lines(query).await?.join("\n").as_bytes());
-        }
-        for row in self.server.query_in(&self.database, TABLES).await? {
-            for query in row.into_iter().flatten() {
-                hasher.update(self.lines(&query).await?.join("\n").as_bytes());
-            }
+        for query in queries {
+            hasher.update(format!("{:?}", client.query(&query).await?).as_bytes());
         }
         Ok(hasher.finalize().to_hex().to_string())
     }

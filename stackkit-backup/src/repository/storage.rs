@@ -1,5 +1,6 @@
 //! What the engine needs of an object store.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +16,10 @@ use crate::error::storage;
 
 /// The largest document (a marker, a manifest) that is read into memory; a damaged repository must not fill it.
 const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// How often a directory is removed that a storing task still renames a file in. It can do that once: then the file
+/// that it renames is gone.
+const REMOVE_ATTEMPTS: usize = 3;
 
 /// An object store, and the directory behind it if there is one.
 #[derive(Debug, Clone)]
@@ -86,12 +91,10 @@ impl Storage {
     /// Removes every object below `folder`.
     pub(crate) async fn remove_all(&self, folder: &Path) -> Result<()> {
         if let Some(directory) = self.path_of(folder) {
-            return match tokio::fs::remove_dir_all(directory).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Error::io("remove what a failed backup left", error).with_context("object", folder))
-                }
-                _ => Ok(()),
-            };
+            let removed = tokio::task::spawn_blocking(move || remove_directory(&directory)).await;
+            return removed
+                .map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))?
+                .map_err(|e| Error::io("remove what a failed backup left", e).with_context("object", folder));
         }
         let failed = |e| storage("remove what a failed backup left", folder, e);
         let objects: Vec<Path> =
@@ -109,13 +112,25 @@ impl Storage {
     pub(crate) fn remove_folder_now(&self, folder: &Path) {
         if let Some(directory) = self.path_of(folder) {
             // Nobody is there to tell. A folder without a manifest is no backup.
-            let _ = std::fs::remove_dir_all(directory);
+            let _ = remove_directory(&directory);
         }
     }
 
     fn path_of(&self, folder: &Path) -> Option<PathBuf> {
         let root = self.root.as_ref()?;
         Some(folder.parts().fold(root.clone(), |path, part| path.join(part.as_ref())))
+    }
+}
+
+/// Removes a directory and all in it, if it is there.
+fn remove_directory(directory: &std::path::Path) -> io::Result<()> {
+    let mut attempts = 1..REMOVE_ATTEMPTS;
+    loop {
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts.next().is_some() => {}
+            removed => return removed,
+        }
     }
 }
 

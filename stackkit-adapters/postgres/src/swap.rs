@@ -30,8 +30,9 @@ impl Swap<'_> {
                      ELSE format('ALTER ROLE %I IN DATABASE %I', pg_get_userbyid(r.setrole), {staging}) END AS head \
                  FROM d JOIN pg_db_role_setting r ON r.setdatabase = d.oid, unnest(r.setconfig) u(pair), \
                  LATERAL (SELECT split_part(pair, '=', 1) AS name, substr(pair, strpos(pair, '=') + 1) AS value) c) \
-             SELECT CASE WHEN is_list THEN format('SELECT set_config(%L, %L, false); %s SET %I FROM CURRENT', \
-                 name, value, head, name) ELSE format('%s SET %I TO %L', head, name, value) END FROM s \
+             SELECT CASE WHEN is_list \
+                 THEN format('SELECT pg_catalog.set_config(%L, %L, false); %s SET %I FROM CURRENT', \
+                     name, value, head, name) ELSE format('%s SET %I TO %L', head, name, value) END FROM s \
              UNION ALL SELECT format('COMMENT ON DATABASE %I IS %L', {staging}, shobj_description(oid, 'pg_database')) \
                  FROM d WHERE shobj_description(oid, 'pg_database') IS NOT NULL \
              UNION ALL SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', {staging}, datconnlimit) \

@@ -61,3 +61,8 @@ pub use stackkit_postgres::{self as postgres, Postgres, PostgresConfig};
 pub use stackkit_redis::{self as redis, Redis, RedisConfig};
 #[cfg(feature = "volume")]
 pub use stackkit_volume::{self as volume, Volume};
+
+/// The README's programs compile.
+#[cfg(all(doctest, feature = "postgres", feature = "redis", feature = "volume", feature = "backup", feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

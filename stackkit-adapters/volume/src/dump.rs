@@ -136,20 +136,20 @@ impl<'a> Dumper<'a> {
             let target = member_path(&first, false);
             return self.put_header(path, &meta, EntryKind::HardLink { target }, Vec::new());
         }
-        let (size, node) = match self.small_file(path, file, meta)? {
+        let (meta, node) = match self.small_file(path, file, meta)? {
             Some(done) => done,
             None => self.large_file(path, file)?,
         };
-        self.tally.file(path, size, node);
+        self.tally.file(path, meta.size, node);
         if !self.links.remember(&meta, path, node) {
             self.warnings.push(path, "stored once for each of its names: too many files have several");
         }
         Ok(())
     }
 
-    /// Reads a file whole, again if it changed meanwhile, straight into the outgoing buffer. `None` if it is too
+    /// Reads a file whole, again if it changed meanwhile, straight into the outgoing buffer; says what it was then. `None` if it is too
     /// large or sparse for that, or never stood still.
-    fn small_file(&mut self, path: &[u8], file: &OwnedFd, first: Meta) -> Result<Option<(u64, Node)>> {
+    fn small_file(&mut self, path: &[u8], file: &OwnedFd, first: Meta) -> Result<Option<(Meta, Node)>> {
         let mut meta = first;
         for _ in 0..READ_ATTEMPTS {
             if meta.size > WHOLE_BYTES_MAX || holes(file.as_fd(), &meta).is_some() {
@@ -172,7 +172,7 @@ impl<'a> Dumper<'a> {
                 let node = file_node(meta.mode, meta.size, &blake3::hash(content), &entry.xattrs);
                 room[start + size..start + size + padding].fill(0);
                 self.chunks.advance(start + size + padding);
-                return Ok(Some((meta.size, node)));
+                return Ok(Some((meta, node)));
             }
             meta = after;
         }
@@ -181,7 +181,7 @@ impl<'a> Dumper<'a> {
 
     /// Streams a file of any size. Its header stands before its content, so a file that changes meanwhile is cut or
     /// filled up with zeros to the size that the header says, and reported.
-    fn large_file(&mut self, path: &[u8], file: &OwnedFd) -> Result<(u64, Node)> {
+    fn large_file(&mut self, path: &[u8], file: &OwnedFd) -> Result<(Meta, Node)> {
         let meta = Meta::from(fstat(file).map_err(os_at("stat", path))?);
         let extents = holes(file.as_fd(), &meta);
         let xattrs = file_xattrs(file.as_fd(), path)?;
@@ -204,7 +204,7 @@ impl<'a> Dumper<'a> {
         if is_short || meta.differs(&after) {
             self.warnings.push(path, "changed while it was read; the copy may mix old and new content");
         }
-        Ok((meta.size, file_node(meta.mode, meta.size, &hasher.finalize(), &entry.xattrs)))
+        Ok((meta, file_node(meta.mode, meta.size, &hasher.finalize(), &entry.xattrs)))
     }
 
     /// Sends one stretch of a file, with zeros for what the file lost meanwhile; whether it was all there.

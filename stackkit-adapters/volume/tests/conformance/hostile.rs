@@ -105,7 +105,7 @@ async fn no_mix_of_members_leaves_the_target() -> Ending {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         usize::from(state.to_be_bytes()[0]) % below
     };
-    for _ in 0..60 {
+    for _ in 0..30 {
         let members: Vec<Member<'_>> = (0..5)
             .map(|_| (NAMES[random(NAMES.len())], b"01255"[random(5)], TARGETS[random(TARGETS.len())], &b""[..]))
             .collect();

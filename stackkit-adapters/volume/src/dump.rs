@@ -147,8 +147,8 @@ impl<'a> Dumper<'a> {
         Ok(())
     }
 
-    /// Reads a file whole, again if it changed meanwhile, straight into the outgoing buffer; says what it was then. `None` if it is too
-    /// large or sparse for that, or never stood still.
+    /// Reads a file whole, again if it changed meanwhile, straight into the outgoing buffer, and says what the file was
+    /// then. `None` if it is too large or sparse for that, or never stood still.
     fn small_file(&mut self, path: &[u8], file: &OwnedFd, first: Meta) -> Result<Option<(Meta, Node)>> {
         let mut meta = first;
         for _ in 0..READ_ATTEMPTS {

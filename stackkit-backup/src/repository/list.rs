@@ -70,7 +70,8 @@ impl fmt::Display for BackupEntry {
             EntryState::Ready(manifest) => {
                 let stored = manifest.artifacts().map(|(_, artifact)| artifact.stored.bytes).sum();
                 let status = if self.is_complete() { "complete" } else { "partial" };
-                write!(f, "{status}  {} services  {}", manifest.services.len(), format_bytes(stored))?;
+                let services: Vec<_> = manifest.services.iter().map(|service| service.id.as_str()).collect();
+                write!(f, "{status}  {}  {}", services.join(","), format_bytes(stored))?;
                 manifest.tags.iter().try_for_each(|tag| write!(f, "  #{tag}"))
             }
         }

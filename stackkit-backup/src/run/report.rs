@@ -83,10 +83,10 @@ fn table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fm
     Ok(())
 }
 
-/// A census in a few words: counts added up by the first part of their names, or by the last where all agree on it.
+/// A census in a few words: what there is, counts added up by the first part of their names, or by the last where all agree on it.
 fn summary(census: &Census) -> String {
     let mut groups: BTreeMap<&str, (u64, Option<&str>)> = BTreeMap::new();
-    for (name, count) in &census.counts {
+    for (name, count) in census.counts.iter().filter(|(_, count)| **count > 0) {
         let (first, last) = (name.split('.').next().unwrap_or(name), name.rsplit('.').next().unwrap_or(name));
         let group = groups.entry(first).or_insert((0, Some(last)));
         group.0 = group.0.saturating_add(*count);
@@ -154,7 +154,8 @@ mod tests {
             .with_count("tables.public.b.rows", 3)
             .with_count("keys.0", 4)
             .with_count("keys.1", 5)
-            .with_count("files", 6);
+            .with_count("files", 6)
+            .with_count("symlinks", 0);
         assert_eq!(summary(&census), "6 files, 9 keys, 5 rows");
     }
 }

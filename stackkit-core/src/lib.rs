@@ -1,8 +1,8 @@
 //! The contracts and the machinery that every part of stackkit shares.
 //!
 //! A [`Stack`] is a list of [`Service`]s. A service that can be probed is a [`HealthCheck`]; one that can be dumped
-//! and restored is a [`BackupProvider`](backup::BackupProvider). A [`Monitor`] probes a stack in the background and
-//! serves the latest [`Report`](health::Report) without I/O.
+//! and restored is a [`BackupProvider`]. A [`Monitor`] probes a stack in the background and
+//! serves the latest [`Report`] without I/O.
 //!
 //! ```
 //! use stackkit_core::{Endpoint, HealthCheck, Observation, ProbeContext, Result, Service, ServiceId, Stack};
@@ -36,7 +36,7 @@
 //! What this crate does *not* do: it knows no driver, no HTTP framework and no cloud. Those are the adapters',
 //! `stackkit-http`'s and `stackkit-backup`'s.
 //!
-//! Features: `tls` adds [`tls`](crate::tls) (rustls with the ring provider) for adapters.
+//! Features: `tls` adds [`tls`] (rustls with the ring provider) for adapters.
 
 pub mod backup;
 mod clock;

@@ -153,3 +153,9 @@ fn a_child_may_be_dropped_outside_its_runtime_and_after_it() {
         assert!(!Path::new("/proc").join(pid.to_string()).exists(), "{pid} was not reaped");
     }
 }
+
+#[tokio::test]
+async fn a_variable_that_is_set_wins_over_its_removal() {
+    let tool = shell("echo \"$SHOP ${HOME-none}\"").env("SHOP", "open").env_remove("SHOP").env_remove("HOME");
+    assert_eq!(tool.output(LIMIT).await.unwrap(), b"open none\n");
+}

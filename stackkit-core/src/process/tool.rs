@@ -84,7 +84,7 @@ impl Tool {
         self
     }
 
-    /// Keeps a variable of this process from the child.
+    /// Keeps a variable of this process from the child. What is set here for the child is set all the same.
     #[must_use]
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env_removed.push(name.as_ref().to_owned());
@@ -153,10 +153,11 @@ impl Tool {
         let stderr_piped = self.stderr.is_none();
         #[expect(clippy::disallowed_methods, reason = "this is the process runner that all others must use")]
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
+        command.args(&self.args);
         for removed in &self.env_removed {
             command.env_remove(removed);
         }
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
         for (key, secret) in &self.secrets {
             command.env(key, secret.expose());
         }

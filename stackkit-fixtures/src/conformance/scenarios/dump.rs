@@ -1,5 +1,7 @@
 //! What a dump promises.
 
+use std::time::Duration;
+
 use stackkit_core::backup::{ArtifactInfo, ArtifactSource, DumpContext};
 use stackkit_core::{Clock, ErrorKind};
 
@@ -15,6 +17,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         needs: &[Capability::Backup],
         run: |target| Box::pin(counts(target)),
     },
+    Scenario { name: "begin_is_fast", needs: &[Capability::Backup], run: |target| Box::pin(begin_is_fast(target)) },
     Scenario { name: "begin_dropped_releases", needs: &[Capability::Backup], run: |target| Box::pin(dropped(target)) },
     Scenario {
         name: "dump_shows_the_moment_of_begin",
@@ -44,6 +47,11 @@ const FAILING_CALLS_MAX: u32 = 12;
 /// At which calls a dump is cancelled: while it opens the artifact, and while it writes.
 const CANCELLED_CALLS: [u32; 2] = [1, 2];
 
+/// What the contract says of an idle server.
+const BEGIN_LIMIT: Duration = Duration::from_secs(1);
+/// The machine that tests is not idle, so the fastest of some tries counts.
+const BEGIN_TRIES: u32 = 5;
+
 async fn seeded(target: &dyn Target) -> Outcome<Box<dyn Instance>> {
     let instance = target.instance().await?;
     instance.seed(Seed::Small).await?;
@@ -70,6 +78,20 @@ async fn counts(target: &dyn Target) -> Outcome {
     let held = instance.content().await?;
     dump(&service).await?;
     same("the content after two dumps", &held, &instance.content().await?)
+}
+
+async fn begin_is_fast(target: &dyn Target) -> Outcome {
+    let instance = seeded(target).await?;
+    let service = instance.service();
+    let clock = Clock::system();
+    let mut fastest = Duration::MAX;
+    for _ in 0..BEGIN_TRIES {
+        let start = clock.instant();
+        drop(provider(&service)?.begin(&DumpContext::new()).await?);
+        fastest = fastest.min(clock.instant() - start);
+        released(instance.as_ref()).await?;
+    }
+    check(fastest <= BEGIN_LIMIT, || format!("the fastest begin of {BEGIN_TRIES} took {fastest:?}"))
 }
 
 async fn dropped(target: &dyn Target) -> Outcome {

@@ -36,7 +36,7 @@
 //! What this crate does *not* do: it knows no driver, no HTTP framework and no cloud. Those are the adapters',
 //! `stackkit-http`'s and `stackkit-backup`'s.
 //!
-//! Features: `tls` adds [`tls`] (rustls with the ring provider) for adapters.
+//! Features: `tls` adds the module `tls` (rustls with the ring provider) for adapters.
 
 pub mod backup;
 mod clock;

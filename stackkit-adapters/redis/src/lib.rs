@@ -9,6 +9,7 @@ mod metrics;
 mod probe;
 mod provider;
 pub mod rdb;
+mod rehearsal;
 mod replay;
 mod resp;
 mod restore;

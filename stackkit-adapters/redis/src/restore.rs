@@ -17,6 +17,7 @@ use crate::dump::{self, FORMAT, scan_all};
 use crate::error::{RedisError, unreadable};
 use crate::metrics::Info;
 use crate::rdb::{Checksum, Content, Event, Fault, MAX_VALUE_BYTES, MAX_VERSION, Reader, Summary};
+use crate::rehearsal::rehearse;
 use crate::replay::Replay;
 use crate::resp::{Reply, push_command};
 use crate::service::Redis;
@@ -48,7 +49,7 @@ impl Redis {
             let object = format!("database {} with {} keys", keyspace.database, keyspace.keys);
             plan.actions.push(PlannedAction::new(RestoreAction::Drop, object));
         }
-        let libraries: u64 = info.number("number_of_libraries").unwrap_or(0);
+        let libraries = libraries(&info);
         if libraries > 0 {
             plan.actions.push(PlannedAction::new(RestoreAction::Drop, format!("{libraries} function libraries")));
         }
@@ -85,7 +86,7 @@ impl Redis {
 
         // From here on the old data is going.
         let partial = |error: Error| error.with_target(TargetState::Partial);
-        self.empty(&mut connection, &info).await.map_err(partial)?;
+        self.empty(&mut connection, &info).await?;
         let version = rdb_version(info.version_pair()).min(summary.seal.header.version);
         let replay = self.replay(&mut connection, source, artifact, version).await.map_err(partial)?;
         let live = self.count_live().await.map_err(partial)?;
@@ -154,6 +155,7 @@ impl Redis {
         if fingerprint(&info) != plan.fingerprint {
             return Err(Error::new(ErrorKind::Incompatible, "the target changed since the plan was made"));
         }
+        rehearse(&mut connection, content.functions > 0 || libraries(&info) > 0, self.command_deadline()).await?;
         Ok((connection, info))
     }
 
@@ -164,18 +166,26 @@ impl Redis {
         Ok(replies.first().and_then(Reply::setting).unwrap_or(BULK_BYTES_DEFAULT))
     }
 
-    /// Removes all keys, and the functions where there are any.
+    /// Removes all keys, and the functions where there are any. The error says what is left: a server that refuses
+    /// `FLUSHALL` has removed nothing, one that does not answer may have.
     async fn empty(&self, connection: &mut Connection, info: &Info) -> Result<()> {
-        let stall = self.config().stall_timeout;
-        let libraries: u64 = info.number("number_of_libraries").unwrap_or(0);
-        let commands: &[&[&[u8]]] = &[&[b"FLUSHALL"], &[b"FUNCTION", b"FLUSH", b"SYNC"]];
-        for command in &commands[..if libraries > 0 { 2 } else { 1 }] {
-            let mut bytes = Vec::new();
-            push_command(&mut bytes, command);
-            connection.send(&bytes, stall).await?;
-            accepted(connection.receive(stall).await?)?;
+        let partial = |error: Error| error.with_target(TargetState::Partial);
+        let flushed = self.run(connection, &[b"FLUSHALL"]).await.map_err(partial)?;
+        accepted(flushed).map_err(|error| error.with_context("needs", "FLUSHALL").with_target(TargetState::Old))?;
+        if libraries(info) > 0 {
+            let flushed = self.run(connection, &[b"FUNCTION", b"FLUSH", b"SYNC"]).await.map_err(partial)?;
+            accepted(flushed).map_err(partial)?;
         }
         Ok(())
+    }
+
+    /// Sends a command that may take long and returns its reply, an error reply too.
+    async fn run(&self, connection: &mut Connection, command: &[&[u8]]) -> Result<Reply> {
+        let stall = self.config().stall_timeout;
+        let mut bytes = Vec::new();
+        push_command(&mut bytes, command);
+        connection.send(&bytes, stall).await?;
+        Ok(connection.receive(stall).await?)
     }
 
     /// Sends the file as commands. Verifies it again on the way, for the bytes were read anew.
@@ -263,6 +273,11 @@ impl Sender<'_> {
 fn no_database(error: RedisError, database: u64) -> Error {
     let error = Error::from(error).with_context("database", database);
     if error.kind() == ErrorKind::NotFound { error.with_kind(ErrorKind::Incompatible) } else { error }
+}
+
+/// How many function libraries the server has.
+fn libraries(info: &Info) -> u64 {
+    info.number("number_of_libraries").unwrap_or(0)
 }
 
 /// Any reply but an error.

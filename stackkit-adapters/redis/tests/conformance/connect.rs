@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use stackkit_core::backup::TargetState;
 use stackkit_core::health::Tier;
 use stackkit_core::{ErrorKind, Phase, Service};
 use stackkit_fixtures::conformance::{Outcome, check, dump, probe, refused, restore, same, trial};
@@ -12,11 +13,12 @@ use stackkit_redis::{Redis, RedisConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::data::every_type;
+use crate::data::{content, every_type};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("redis::acl_user_needs_only_the_documented_rights", "redis", acl_user),
+        trial("redis::a_user_who_lacks_a_right_to_restore_removes_nothing", "redis", user_lacks_a_right),
         trial("redis::a_user_without_psync_is_told_what_is_needed", "redis", user_without_psync),
         trial("redis::tls_is_verified", "redis", tls),
         trial("redis::unix_socket", "redis", unix_socket),
@@ -52,6 +54,35 @@ async fn acl_user() -> Outcome {
     let error = refused("a wrong password", &[ErrorKind::Unauthenticated], probe(&service(wrong), Tier::Ping).await)?;
     same("code", &Some("WRONGPASS"), &error.code())?;
     same("phase", &Some(Phase::Auth), &error.phase())
+}
+
+/// Each right that a restore needs is missing once: all of them are asked for before the first key is removed.
+async fn user_lacks_a_right() -> Outcome {
+    let needed = ["restore", "flushall", "time", "scan", "type", "dbsize", "select", "function|load", "function|flush"];
+    let lacking = needed.map(|right| (right, format!("~* +@all -{right}")));
+    let keys = ("~*", "~app:* +@all".to_owned());
+    for (right, rules) in lacking.into_iter().chain([keys]) {
+        let redis = redis_with(RedisOptions::new().with_user("restore", "a-long/p@ssword", &rules)).await?;
+        every_type(&redis).await?;
+        let dumped = dump(&service(RedisConfig::unix(redis.socket()))).await?;
+        let before = content(&redis).await?;
+        let user = RedisConfig::unix(redis.socket()).with_username("restore").with_password("a-long/p@ssword");
+        let error = refused(right, &[ErrorKind::PermissionDenied], restore(&service(user), &dumped).await)?;
+        same(right, &Some(TargetState::Old), &error.target())?;
+        same(right, &before, &content(&redis).await?)?;
+    }
+    // A server whose administrator took the commands away.
+    for command in ["RESTORE", "FLUSHALL"] {
+        let redis = redis_with(RedisOptions::new().with_setting("rename-command", format!("{command} \"\""))).await?;
+        redis.command(&["SET", "precious", "v"]).await?;
+        let whole = service(RedisConfig::unix(redis.socket()));
+        let (dumped, before) = (dump(&whole).await?, content(&redis).await?);
+        let error = refused(command, &[ErrorKind::Unsupported], restore(&whole, &dumped).await)?;
+        check(error.to_string().contains(command), || format!("the error does not name the command: {error}"))?;
+        same(command, &Some(TargetState::Old), &error.target())?;
+        same(command, &before, &content(&redis).await?)?;
+    }
+    Ok(())
 }
 
 async fn user_without_psync() -> Outcome {

@@ -72,14 +72,21 @@ impl ArtifactWriter for Writer {
 pub(crate) struct Backup {
     pub(crate) info: ArtifactInfo,
     pub(crate) data: Bytes,
-    /// The reader fails there.
-    pub(crate) fail_at: Option<usize>,
+    /// After so many bytes the reader does this instead of going on.
+    pub(crate) fault: Option<(usize, Fault)>,
+}
+
+/// What is wrong with a reader.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    Fails,
+    Stalls,
 }
 
 impl Backup {
     pub(crate) fn new(spec: ArtifactSpec, data: Vec<u8>) -> Self {
         let hash = blake3::hash(&data).to_hex().to_string();
-        Self { info: ArtifactInfo::new(spec, data.len() as u64, hash), data: data.into(), fail_at: None }
+        Self { info: ArtifactInfo::new(spec, data.len() as u64, hash), data: data.into(), fault: None }
     }
 
     /// An archive that did not come from a dump.
@@ -89,22 +96,25 @@ impl Backup {
 
     pub(crate) fn reader(&self) -> ArtifactReader {
         use tokio::io::AsyncReadExt as _;
-        match self.fail_at {
+        match self.fault {
             None => Box::new(std::io::Cursor::new(self.data.clone())),
-            Some(at) => Box::new(std::io::Cursor::new(self.data.slice(..at)).chain(Failing)),
+            Some((at, fault)) => Box::new(std::io::Cursor::new(self.data.slice(..at)).chain(fault)),
         }
     }
 }
 
-struct Failing;
-
-impl tokio::io::AsyncRead for Failing {
+impl tokio::io::AsyncRead for Fault {
     fn poll_read(
         self: std::pin::Pin<&mut Self>,
         _cx: &mut std::task::Context<'_>,
         _out: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
-        std::task::Poll::Ready(Err(std::io::Error::other(Error::integrity("the stored bytes are damaged"))))
+        match *self {
+            Self::Fails => {
+                std::task::Poll::Ready(Err(std::io::Error::other(Error::integrity("the stored bytes are damaged"))))
+            }
+            Self::Stalls => std::task::Poll::Pending,
+        }
     }
 }
 

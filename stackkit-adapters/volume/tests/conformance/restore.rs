@@ -7,6 +7,7 @@ use std::path::Path;
 use stackkit_core::backup::{OldData, RestoreAction, RestoreContext, RestoreOptions, TargetState};
 use stackkit_core::{BackupProvider, Census, ErrorKind};
 
+use crate::memory::Fault;
 use crate::support::{Place, SPARSE_BYTES, context, dump, listing, plan, replace, restore};
 use crate::{Case, Ending, Ignored, cases};
 
@@ -135,7 +136,7 @@ async fn another_census_stops_before_the_swap() -> Ending {
 async fn a_damaged_artifact_stops_before_the_swap() -> Ending {
     let place = Place::full();
     let (mut backup, _) = dump(&place.volume).await;
-    backup.fail_at = Some(backup.data.len() / 2);
+    backup.fault = Some((backup.data.len() / 2, Fault::Fails));
     fails(&place, &backup, None, ErrorKind::Integrity).await;
     Ok(())
 }
@@ -152,7 +153,8 @@ async fn a_cut_artifact_stops_before_the_swap() -> Ending {
 
 async fn a_dropped_restore_leaves_the_old_data() -> Ending {
     let place = Place::full();
-    let (backup, _) = dump(&place.volume).await;
+    let (mut backup, _) = dump(&place.volume).await;
+    backup.fault = Some((backup.data.len() / 2, Fault::Stalls));
     let before = listing(place.path()).await;
     let plan = plan(&place.volume, &backup).await;
     let cx = RestoreContext::new();
@@ -162,9 +164,8 @@ async fn a_dropped_restore_leaves_the_old_data() -> Ending {
         }
     };
     tokio::select! {
-        biased;
         () = begun => {}
-        done = place.volume.restore(plan, &backup, &cx) => panic!("it was too fast: {done:?}"),
+        done = place.volume.restore(plan, &backup, &cx) => panic!("the artifact stalls, and yet: {done:?}"),
     }
     let cleaned = async {
         while !place.siblings().is_empty() {

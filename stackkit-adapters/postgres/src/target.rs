@@ -56,12 +56,14 @@ pub(crate) struct Target {
 
 /// The database `name`, if it exists.
 pub(crate) async fn find(admin: &Session, name: &str) -> Result<Option<Target>> {
-    // Through JSON, because the columns of the locale differ between versions.
+    // Through JSON, because the columns of the locale differ between versions. The default tablespace is not named:
+    // naming it asks for a right on it, which only superusers have.
     let sql = format!(
         "SELECT pg_database_size(d.oid), pg_has_role(d.datdba, 'USAGE'), \
-         format(' WITH TEMPLATE = template0 OWNER = %I ENCODING = %L TABLESPACE = %I', \
-             pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), \
-             (SELECT spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace)) \
+         format(' WITH TEMPLATE = template0 OWNER = %I ENCODING = %L', \
+             pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding)) \
+         || coalesce((SELECT format(' TABLESPACE = %I', t.spcname) FROM pg_tablespace t \
+             WHERE t.oid = d.dattablespace AND t.spcname <> 'pg_default'), '') \
          || format(' LC_COLLATE = %L LC_CTYPE = %L', d.datcollate, d.datctype) \
          || CASE j ->> 'datlocprovider' WHEN 'c' THEN ' LOCALE_PROVIDER = libc' \
              WHEN 'i' THEN format(' LOCALE_PROVIDER = icu ICU_LOCALE = %L', \

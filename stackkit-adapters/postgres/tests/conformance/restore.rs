@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases![
     sessions_are_ended_at_the_swap,
     a_stale_plan_is_refused,
     a_plan_that_lacks_something_is_refused,
+    the_documented_rights_are_enough,
     damage_leaves_the_old_data,
     a_wrong_census_leaves_the_old_data,
     a_failed_swap_is_undone,
@@ -251,6 +252,28 @@ async fn a_plan_that_lacks_something_is_refused() {
     assert!(plan.missing.iter().any(|missing| missing.contains("CREATEDB")), "{plan}");
     assert!(plan.missing.iter().any(|missing| missing.contains("ownership")), "{plan}");
     assert!(plan.missing.iter().any(|missing| missing.contains("membership in the role postgres")), "{plan}");
+}
+
+async fn the_documented_rights_are_enough() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a database");
+    let role = format!("owner_{}", postgres.database());
+    let database = postgres.database();
+    postgres
+        .execute(&format!("create role {role} login createdb; alter database {database} owner to {role}"))
+        .await
+        .expect("a role");
+    let owner = Postgres::from_url(&postgres.url().replace("postgres@", &format!("{role}@"))).expect("a URL");
+    let fill = format!("set role {role}; create schema s; create table s.t as select i from generate_series(1, 9) i");
+    postgres.execute(&fill).await.expect("a table");
+    let (memory, report) = dump(&owner).await.expect("a dump");
+    let restored = restore(&owner, &memory, &report).await.expect("a restore");
+    assert_eq!(restored.census.count("tables.s.t.rows"), 9);
+    // The kept database belongs to the role too, so neither may stay.
+    let kept = restored.old_data_kept_as.expect("a name");
+    let clean = format!("drop database {kept}; alter database {database} owner to postgres");
+    for sql in clean.split("; ") {
+        postgres.server().execute_in("postgres", sql).await.expect("cleaned up");
+    }
 }
 
 async fn damage_leaves_the_old_data() {

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::tool::{Outcome, Test, command, files, finish, folder_bytes, stackctl};
+use crate::site::Site;
+use crate::tool::{Test, command, files, finish, folder_bytes, stackctl};
 
 /// Enough that a backup has ten distinguishable moments; random, so that stored bytes grow with plain ones.
 const VOLUME_BYTES: usize = 48 * 1024 * 1024;
@@ -24,74 +25,6 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_round_trip_gives_every_byte_back", a_round_trip_gives_every_byte_back),
     Test::new("exit_codes_are_as_documented", exit_codes_are_as_documented),
 ];
-
-/// A folder of files with its repository beside it, both gone with the value.
-struct Site {
-    folder: tempfile::TempDir,
-}
-
-impl Site {
-    fn new(volume_bytes: usize) -> Self {
-        let site = Self { folder: tempfile::tempdir().unwrap() };
-        fs::create_dir(site.volume()).unwrap();
-        let mut random = fastrand::Rng::with_seed(7);
-        let per_file = volume_bytes / 8;
-        for number in 0..8 {
-            let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(per_file).collect();
-            fs::write(site.volume().join(format!("file-{number}")), bytes).unwrap();
-        }
-        site
-    }
-
-    fn volume(&self) -> PathBuf {
-        self.folder.path().join("uploads")
-    }
-
-    fn repository(&self) -> PathBuf {
-        self.folder.path().join("repository")
-    }
-
-    fn args(&self, rest: &[&str]) -> Vec<String> {
-        let service = format!("uploads=file://{}", self.volume().display());
-        let repository = format!("file://{}", self.repository().display());
-        let stack = ["--stack", "shop", "--service", &service, "--repository", &repository];
-        stack.iter().chain(rest).map(|arg| (*arg).to_owned()).collect()
-    }
-
-    fn run(&self, rest: &[&str]) -> Outcome {
-        let args = self.args(rest);
-        stackctl(&args.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    fn backup(&self) -> Outcome {
-        self.run(&["backup", "--unencrypted"])
-    }
-
-    fn listed_count(&self) -> usize {
-        if !self.repository().exists() {
-            return 0;
-        }
-        let list = self.run(&["--json", "list"]).expect(0);
-        list.stdout.lines().filter(|line| line.contains("\"id\"")).count()
-    }
-
-    /// The one stored artifact of the newest backup.
-    fn artifact(&self) -> PathBuf {
-        let all = files(&self.repository());
-        let is_artifact = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "zst");
-        all.into_iter().filter(is_artifact).max().unwrap()
-    }
-
-    fn content(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        content_of(&self.volume())
-    }
-}
-
-fn content_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut all: Vec<_> = files(folder).into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
-    all.sort();
-    all
-}
 
 fn kill_nine_at_ten_moments_leaves_no_false_backup() {
     let site = Site::new(VOLUME_BYTES);

@@ -2,9 +2,11 @@
 //! a reason, or fails where `STACKKIT_REQUIRE` names it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod command_line;
 mod faults;
 mod programs;
 mod secrets;
+mod site;
 mod tls;
 mod tool;
 
@@ -13,8 +15,13 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let modules =
-        [("faults", faults::TESTS), ("programs", programs::TESTS), ("secrets", secrets::TESTS), ("tls", tls::TESTS)];
+    let modules = [
+        ("command_line", command_line::TESTS),
+        ("faults", faults::TESTS),
+        ("programs", programs::TESTS),
+        ("secrets", secrets::TESTS),
+        ("tls", tls::TESTS),
+    ];
     let trials: Vec<Trial> =
         modules.iter().flat_map(|(module, tests)| tests.iter().map(move |test| test.trial(module))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

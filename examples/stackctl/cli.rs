@@ -106,7 +106,7 @@ impl Command {
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// A word to find the backup by; may be given again
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = tag)]
     pub(crate) tags: Vec<String>,
     /// Say that the backup may be stored unencrypted; required until there is encryption
     #[arg(long)]
@@ -178,6 +178,14 @@ impl From<&str> for Named {
             Some((id, location)) => Self { id: Some(id), location: location.into() },
             None => Self { id: None, location: text.into() },
         }
+    }
+}
+
+/// A tag that can be seen, and stays on its line.
+fn tag(text: &str) -> Result<String, &'static str> {
+    match text.trim().is_empty() || text.chars().any(char::is_control) {
+        true => Err("a tag is a word"),
+        false => Ok(text.to_owned()),
     }
 }
 

@@ -21,6 +21,10 @@ impl Location {
     pub(crate) fn url(&self) -> Result<Secret> {
         match self {
             Self::Url(url) => Ok(url.clone()),
+            // Not repeated: what is no name may be a URL with a password.
+            Self::Env(name) if !is_variable(name) => {
+                Err(Error::config("what follows env: is no name of an environment variable"))
+            }
             Self::Env(name) => match std::env::var(name) {
                 Ok(url) => Ok(Secret::new(url)),
                 Err(error) => Err(Error::config("the environment variable holds no URL")
@@ -37,6 +41,12 @@ impl Location {
             Self::Env(_) => false,
         }
     }
+}
+
+/// Whether a shell could set a variable of that name (POSIX.1, 3.230).
+fn is_variable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(plain)
 }
 
 /// The passwords in a URL, behind the user or as an option such as `password=`: as they stand there, and without
@@ -106,6 +116,16 @@ mod tests {
             let found = passwords(url);
             assert_eq!(found.iter().map(Secret::expose).collect::<Vec<_>>(), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn what_is_no_variable_is_not_repeated() {
+        for text in ["env:", "env:1A", "env:DB=postgres://app:hunter2@db"] {
+            let error = Location::from(text).url().unwrap_err();
+            assert_eq!(error.chain().to_string(), "what follows env: is no name of an environment variable", "{text}");
+        }
+        let unset = Location::from("env:STACKKIT_NOT_SET").url().unwrap_err().to_string();
+        assert!(unset.contains("STACKKIT_NOT_SET"), "{unset}");
     }
 
     #[test]

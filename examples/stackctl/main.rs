@@ -74,7 +74,9 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
         Command::Wait { timeout } => health::wait(&setup::stack(target, out)?, *timeout, out).await,
         Command::Backup(args) => {
             let url = setup::repository_url(target, out)?;
-            backup::backup(&setup::stack(target, out)?, &url, args, out).await
+            let stack = setup::stack(target, out)?;
+            setup::apart(&stack, &url)?;
+            backup::backup(&stack, &url, args, out).await
         }
         Command::List { all } => {
             backup::list(&setup::repository_url(target, out)?, target.stack.as_deref(), *all, out).await

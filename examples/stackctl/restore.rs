@@ -1,5 +1,6 @@
 //! `restore`: shows the plan, asks, restores.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 
 use stackkit::{Error, RestoreOptions};
@@ -18,7 +19,9 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
         let error = Error::config("--only names a service that the stack does not have").with_context("service", id);
         return Err(Failure::usage(error));
     }
-    let repository = open(&setup::repository_url(target, out)?).await?;
+    let url = setup::repository_url(target, out)?;
+    setup::apart(&stack, &url)?;
+    let repository = open(&url).await?;
     let id = find(&repository, &args.backup, stack.name()).await?;
     let options = match args.only.is_empty() {
         true => RestoreOptions::new(),
@@ -29,27 +32,25 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
         out.result(&plan, &plan).map_err(Failure::usage)?;
         return Ok(Exit::Done);
     }
-    if !args.yes {
-        out.note(&plan);
-        if !confirmed(stack.name(), out).await? {
-            out.note("another name was typed; nothing is changed");
-            return Ok(Exit::No);
-        }
+    if !args.yes && !confirmed(&plan, stack.name(), out).await? {
+        out.note("another name was typed; nothing is changed");
+        return Ok(Exit::No);
     }
     let report = repository.apply_restore(plan, &stack).await.map_err(absent)?;
     out.result(&report, &report).map_err(Failure::usage)?;
     Ok(Exit::Done)
 }
 
-/// Whether the person at the terminal types the stack's name.
+/// Shows the plan, and tells whether the person at the terminal types the stack's name.
 ///
 /// # Errors
 /// Usage, if there is nobody to ask.
-async fn confirmed(stack: &str, out: &Output) -> Outcome<bool> {
+async fn confirmed(plan: impl Display, stack: &str, out: &Output) -> Outcome<bool> {
     if !io::stdin().is_terminal() {
         let message = "nobody can be asked: show the plan with --plan, then restore with --yes";
         return Err(Failure::usage(Error::config(message)));
     }
+    out.note(plan);
     out.note(format_args!("Type the stack's name, {stack}, to restore:"));
     let failed = |error| Failure::usage(Error::io("read the answer", error));
     let answer = tokio::task::spawn_blocking(|| io::stdin().lines().next().transpose());

@@ -1,5 +1,6 @@
 //! From the command line to a stack.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stackkit::{Error, Result, Secret, Service, Stack};
@@ -72,4 +73,36 @@ pub(crate) fn repository_url(target: &Target, out: &mut Output) -> Outcome<Secre
     let missing = || Failure::usage(Error::config("the command needs --repository URL"));
     let location = target.repository.as_ref().ok_or_else(missing)?;
     url(location, "--repository", out).map_err(Failure::usage)
+}
+
+/// Refuses a repository inside a volume of the stack: a backup would hold the ones before it, and a restore would move
+/// the repository away while it is read.
+///
+/// # Errors
+/// Usage, naming the volume.
+pub(crate) fn apart(stack: &Stack, repository: &Secret) -> Outcome<()> {
+    let Some(repository) = folder(repository.expose()) else { return Ok(()) };
+    let holds = |service: &&Arc<dyn Service>| {
+        let path = service.endpoint().path.filter(|_| service.kind() == "volume");
+        // One that does not exist holds nothing.
+        let folder = path.and_then(|path| Path::new(&path).canonicalize().ok());
+        folder.is_some_and(|folder| repository.starts_with(folder))
+    };
+    match stack.services().find(holds) {
+        Some(volume) => {
+            let error = Error::config("the repository lies inside the volume").with_service(volume.id().clone());
+            Err(Failure::usage(error))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The folder of a repository on this machine, without symbolic links.
+fn folder(url: &str) -> Option<PathBuf> {
+    let path = match url.starts_with('/') {
+        true => url.to_owned(),
+        false => stackkit::service(url).ok()?.endpoint().path?,
+    };
+    // As far as it exists: a repository may be made later.
+    Path::new(&path).ancestors().find_map(|path| path.canonicalize().ok())
 }

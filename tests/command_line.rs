@@ -1,0 +1,172 @@
+//! What `stackctl` makes of odd command lines, and what its output promises to other programs.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use stackkit_fixtures::{PostgresOptions, RedisOptions, postgres_server, redis_with};
+
+use crate::site::Site;
+use crate::tool::{Outcome, Test, command, finish, stackctl};
+
+/// What this file tests.
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("what_is_odd_is_refused_without_its_password", what_is_odd_is_refused_without_its_password),
+    Test::new("json_is_one_object_a_line", json_is_one_object_a_line),
+    Test::new("a_reader_that_leaves_is_no_failure", a_reader_that_leaves_is_no_failure),
+    Test::new("a_repository_inside_a_volume_is_refused", a_repository_inside_a_volume_is_refused),
+    Test::new("a_restore_elsewhere_leaves_the_volume", a_restore_elsewhere_leaves_the_volume),
+    Test::new("a_signal_ends_serve", a_signal_ends_serve),
+    Test::new("a_wrong_password_ends_the_waiting", a_wrong_password_ends_the_waiting).needs(&["postgres", "redis"]),
+];
+
+const CANARY: &str = "canary-41d2";
+
+fn what_is_odd_is_refused_without_its_password() {
+    let secret = |url: &str| url.replace("SECRET", CANARY);
+    for service in [
+        "",
+        "=file:///srv",
+        "a=",
+        "://host",
+        "relative/path",
+        "file://relative",
+        "file:///srv/%zz",
+        "env:",
+        "env:STACKKIT_NOT_SET",
+        "env:DB=postgres://app:SECRET@db/shop",
+        "bad id=postgres://app:SECRET@db/shop",
+        "postgres:/app:SECRET@db/shop",
+        "gopher://app:SECRET@db",
+        "redis://:SECRET@[::1/0",
+        "redis://:SECRET@db:99999",
+        "redis://:SECRET@db/x",
+        "postgres://app:SECRET@db:port/shop",
+        "postgres://app@db/shop?password=SECRET&connect_timeout=x",
+    ] {
+        let outcome = stackctl(&["--service", &secret(service), "health"]).expect(2);
+        assert!(!outcome.text().contains(CANARY), "{outcome:?}");
+        assert!(outcome.stdout.is_empty() && outcome.stderr.contains("error: "), "{outcome:?}");
+    }
+    let site = Site::new(8);
+    for rest in [
+        &["--stack", "a/b", "health"][..],
+        &["--service", "uploads=file:///srv", "health"],
+        &["backup"],
+        &["backup", "--unencrypted", "--tag", ""],
+        &["verify", "../../etc"],
+        &["restore", "--only", "nobody", "--yes"],
+        &["restore", "--plan", "--yes"],
+        &["restore", "--to", "file:///srv", "--yes"],
+        &["wait", "--timeout", "5"],
+        &["serve", "--listen", "nowhere"],
+    ] {
+        let outcome = match rest[0] {
+            "--stack" => stackctl(&[rest, &["--service", &format!("file://{}", site.volume().display())]].concat()),
+            _ => site.run(rest),
+        };
+        assert_eq!(outcome.code, Some(2), "{rest:?}: {outcome:?}");
+    }
+    assert!(!site.repository().exists(), "a refused command made a repository");
+    for url in ["", "relative", "file://relative", "s3://bucket", "env:STACKKIT_NOT_SET"] {
+        stackctl(&["--repository", url, "list"]).expect(2);
+    }
+}
+
+fn is_object(line: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.is_object())
+}
+
+fn json_is_one_object_a_line() {
+    let site = Site::new(64 * 1024);
+    for (rest, code) in [
+        (&["--json", "health"][..], 0),
+        (&["--json", "wait"], 0),
+        (&["--json", "backup", "--unencrypted", "--tag", "two words"], 0),
+        (&["--json", "list", "--all"], 0),
+        (&["--json", "verify", "--level", "content"], 0),
+        (&["--json", "restore", "--plan"], 0),
+        (&["--json", "restore", "--yes"], 0),
+        (&["--json", "doctor"], 0),
+        (&["--json", "verify", "20200101T000000Z-00000000"], 1),
+        (&["--json", "restore"], 2),
+    ] {
+        let outcome = site.run(rest);
+        assert_eq!(outcome.code, Some(code), "{rest:?}: {outcome:?}");
+        assert_eq!(outcome.stdout.is_empty(), code != 0, "{rest:?}: {outcome:?}");
+        assert!(outcome.stdout.lines().all(is_object), "{rest:?}: {outcome:?}");
+        assert!(outcome.stderr.lines().all(is_object), "{rest:?}: {outcome:?}");
+    }
+}
+
+fn a_reader_that_leaves_is_no_failure() {
+    let site = Site::new(8);
+    site.backup().expect(0);
+    for rest in [&["list"][..], &["--json", "list"], &["--json", "verify"], &["--help"]] {
+        let args = site.args(rest);
+        let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{rest:?}");
+    }
+}
+
+fn a_repository_inside_a_volume_is_refused() {
+    let site = Site::new(8);
+    let inside = site.volume().join("deep/repository");
+    let service = format!("uploads=file://{}", site.volume().display());
+    for repository in [format!("file://{}", inside.display()), inside.display().to_string()] {
+        let outcome =
+            stackctl(&["--service", &service, "--repository", &repository, "backup", "--unencrypted"]).expect(2);
+        assert!(outcome.stderr.contains("uploads: the repository lies inside the volume"), "{outcome:?}");
+        stackctl(&["--service", &service, "--repository", &repository, "restore", "--yes"]).expect(2);
+    }
+    assert!(!inside.exists());
+}
+
+fn a_restore_elsewhere_leaves_the_volume() {
+    let site = Site::new(64 * 1024);
+    site.backup().expect(0);
+    let before = site.content();
+    let elsewhere = site.folder.path().join("elsewhere");
+    let to = format!("uploads=file://{}", elsewhere.display());
+    let plan = site.run(&["restore", "--to", &to, "--plan"]).expect(0);
+    assert!(plan.stdout.contains("elsewhere") && !elsewhere.exists(), "{}", plan.stdout);
+    site.run(&["restore", "--to", &to, "--yes"]).expect(0);
+    assert_eq!(site.content(), before);
+    assert_eq!(std::fs::read(elsewhere.join("file-0")).unwrap(), std::fs::read(site.volume().join("file-0")).unwrap());
+}
+
+fn a_signal_ends_serve() {
+    let site = Site::new(8);
+    let args = site.args(&["--json", "serve", "--listen", "127.0.0.1:0"]);
+    let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(is_object(&first) && first.contains("http://127.0.0.1:"), "{first}");
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+fn a_wrong_password_ends_the_waiting() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (postgres, redis) = runtime.block_on(async {
+        let postgres = postgres_server(PostgresOptions::new().with_tcp(CANARY)).await.unwrap();
+        (postgres, redis_with(RedisOptions::new().with_tcp().with_password(CANARY)).await.unwrap())
+    });
+    for right in [postgres.tcp_url_of("postgres").unwrap(), redis.tcp_url().unwrap().to_owned()] {
+        let wrong = right.replace(CANARY, "not-the-password");
+        assert_ne!(right, wrong, "the test would test nothing");
+        wait_for(&right).expect(0);
+        let outcome = wait_for(&wrong).expect(1);
+        assert!(outcome.stderr.contains("\"kind\":\"unauthenticated\""), "{outcome:?}");
+        assert!(!outcome.text().contains("not-the-password"), "{outcome:?}");
+    }
+}
+
+fn wait_for(url: &str) -> Outcome {
+    let mut command: Command = command("stackctl", &["--json", "--service", "env:URL", "wait", "--timeout", "10m"]);
+    command.env("URL", url).stdin(Stdio::null());
+    finish(command)
+}

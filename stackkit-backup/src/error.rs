@@ -2,10 +2,12 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt;
 use object_store::Error as StoreError;
 use object_store::path::Path;
-use stackkit_core::{Error, ErrorKind};
+use stackkit_core::{Error, ErrorKind, Result};
 
 /// Turns an error of the storage during `operation` on `path` into stackkit's. The fact `object` marks it as one of the
 /// storage, also when it failed a service's dump.
@@ -38,6 +40,16 @@ pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) 
         },
     };
     error.with_context("object", path).with_source(source)
+}
+
+/// Waits for the work of a provider. A panic in it fails the service, as any other error of it does; its text may hold
+/// anything, so it is not told.
+pub(crate) async fn contained<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    // What a panic may leave broken is the provider's own, and it is not asked for anything again in this backup.
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_panic| Err(Error::unexpected("the provider panicked").with_operation(operation)))
 }
 
 /// The kind of the first error of the operating system among the causes.

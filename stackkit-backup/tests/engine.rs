@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         backup::encryption_is_off_only_by_saying_so,
         backup::somebody_elses_folder_does_not_become_a_repository,
         backup::an_artifact_that_is_dropped_does_not_exist,
+        backup::what_others_put_beside_the_backups_hides_none,
         backup::order_is_the_manifests_within_a_second,
         backup::a_failing_service_fails_the_backup_and_is_named,
         backup::a_partial_backup_keeps_what_succeeded,
@@ -72,6 +73,8 @@ fn main() -> ExitCode {
         restore::a_wiped_stack_comes_back,
         restore::only_what_is_chosen_is_restored,
         restore::a_plan_whose_target_changed_is_refused,
+        restore::a_backup_that_is_gone_or_replaced_since_the_plan_is_refused,
+        faults::a_manifest_that_cannot_be_read_is_listed_as_damaged,
         restore::a_plan_that_misses_something_is_refused_before_any_service,
     ];
     let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");

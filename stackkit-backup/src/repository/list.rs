@@ -104,7 +104,6 @@ impl Repository {
         let backups = Path::from(BACKUPS);
         for stack in self.storage.folders(&backups).await? {
             let names = self.storage.folders(&backups.clone().join(stack.as_str())).await?;
-            // Anything else in there is not ours to judge.
             ids.extend(names.iter().filter_map(|name| name.parse().ok()).map(|id: BackupId| (stack.clone(), id)));
         }
         let entries = stream::iter(ids).map(|(stack, id)| async move { self.entry(stack, id).await });
@@ -143,7 +142,10 @@ impl Repository {
             Ok((manifest, _)) => EntryState::Ready(Box::new(manifest)),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => EntryState::Incomplete,
-                ErrorKind::Integrity | ErrorKind::Incompatible => EntryState::Damaged(error),
+                // One bad sector must not hide all other backups.
+                ErrorKind::Integrity | ErrorKind::Incompatible | ErrorKind::Io | ErrorKind::PermissionDenied => {
+                    EntryState::Damaged(error)
+                }
                 _ => return Err(error),
             },
         };

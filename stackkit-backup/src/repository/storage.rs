@@ -9,13 +9,16 @@ use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use stackkit_core::{Error, ErrorKind, Result};
+use stackkit_core::{Error, ErrorKind, Result, ServiceId};
 use url::Url;
 
 use crate::error::storage;
 
 /// The largest document (a marker, a manifest) that is read into memory; a damaged repository must not fill it.
 const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// What the URL of a directory begins with.
+const FILE: &str = "file://";
 
 /// How often a directory is removed that a storing task still renames a file in. It can do that once: then the file
 /// that it renames is gone.
@@ -69,13 +72,21 @@ impl Storage {
         Ok(self.store.head(path).await.map_err(|e| storage(operation, path, e))?.size)
     }
 
-    /// The names of the folders directly below `folder`; none if it does not exist.
+    /// The names of the folders directly below `folder` that can be a stack's or a backup's; none if it does not exist.
+    /// Anything else in there is not ours to judge, and must not keep a backup from being found.
     pub(crate) async fn folders(&self, folder: &Path) -> Result<Vec<String>> {
+        if let Some(directory) = self.path_of(folder) {
+            let names = tokio::task::spawn_blocking(move || directories_in(&directory)).await;
+            return names
+                .map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))?
+                .map_err(|e| Error::io("list", e).with_context("object", folder));
+        }
         let listed = match self.store.list_with_delimiter(Some(folder)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
             listed => listed.map_err(|e| storage("list", folder, e))?,
         };
-        Ok(listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+        let names = listed.common_prefixes.iter().filter_map(|path| path.filename());
+        Ok(names.filter(|name| ServiceId::new(*name).is_ok()).map(str::to_owned).collect())
     }
 
     /// Removes a backup's folder: the manifest first, so that what is listed stays whole; then everything else.
@@ -122,6 +133,24 @@ impl Storage {
     }
 }
 
+/// The names of the directories in `directory` that obey the rule of names in a repository. The file system is asked
+/// itself: a listing of the store fails at the first name that is no object's, or at a link that leads nowhere.
+fn directories_in(directory: &std::path::Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().into_string().ok().filter(|name| ServiceId::new(name).is_ok());
+        names.extend(name.filter(|_| entry.path().is_dir()));
+    }
+    Ok(names)
+}
+
 /// Removes a directory and all in it, if it is there.
 fn remove_directory(directory: &std::path::Path) -> io::Result<()> {
     let mut attempts = 1..REMOVE_ATTEMPTS;
@@ -152,13 +181,15 @@ pub(crate) fn directory_of(url: &str) -> Result<PathBuf> {
             .with_context("scheme", parsed.scheme()));
     }
     let refused = || Error::config("a file URL has three slashes and an absolute path: file:///var/backups");
-    if parsed.query().is_some() || parsed.fragment().is_some() {
+    // A URL without slashes would be taken for an absolute path, and one with a control character for one without it.
+    let slashes = url.get(..FILE.len()).is_some_and(|start| start.eq_ignore_ascii_case(FILE));
+    if !slashes || url.contains(char::is_control) || parsed.query().is_some() || parsed.fragment().is_some() {
         return Err(refused());
     }
     parsed.to_file_path().map_err(|()| refused())
 }
 
-/// Makes the directory of a repository, for its owner only, and syncs the entry.
+/// Makes the directory of a repository and those above it, for their owner only, and syncs each new entry.
 pub(crate) async fn make_directory(root: PathBuf) -> Result<()> {
     let shown = root.display().to_string();
     let made = tokio::task::spawn_blocking(move || {
@@ -166,15 +197,23 @@ pub(crate) async fn make_directory(root: PathBuf) -> Result<()> {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let missing = root.ancestors().skip(1).take_while(|above| !above.exists()).count();
         builder.create(&root)?;
-        match root.parent() {
-            Some(parent) => std::fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+        // Each new directory is an entry of the one above it. The last one's is synced in any case: another process may
+        // have made it just now.
+        root.ancestors().skip(1).take(missing + 1).try_for_each(sync_directory)
     });
     made.await
         .map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))?
         .map_err(|e| Error::io("create the repository", e).with_context("path", shown))
+}
+
+fn sync_directory(directory: &std::path::Path) -> io::Result<()> {
+    match std::fs::File::open(directory) {
+        // Where others may write but not read, nothing can be synced.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +230,9 @@ mod tests {
             ("var/backups", ErrorKind::Config),
             ("file://host/var", ErrorKind::Config),
             ("file:///var?x=1", ErrorKind::Config),
+            ("file:var/backups", ErrorKind::Config),
+            ("file:/var/backups", ErrorKind::Config),
+            ("file:///var/back\nups", ErrorKind::Config),
             ("", ErrorKind::Config),
         ] {
             let error = directory_of(bad).unwrap_err();

@@ -104,13 +104,12 @@ impl Repository {
     /// Dropping the future during the checks changes nothing. Later the service that is being restored is left as its
     /// adapter says; those before it are restored, those after it untouched.
     pub async fn apply_restore(&self, plan: StackRestorePlan, stack: &Stack) -> Result<StackRestoreReport> {
-        let found = self.find(&plan.backup).await?;
-        if found.blake3 != plan.manifest_blake3 {
-            return Err(Error::new(ErrorKind::Incompatible, "the manifest changed since the plan was made")
-                .with_context("backup", plan.backup)
-                .with_target(TargetState::Old));
-        }
         let untouched = |e: Error| e.with_target(TargetState::Old);
+        let found = self.find(&plan.backup).await.map_err(untouched)?;
+        if found.blake3 != plan.manifest_blake3 {
+            let changed = Error::new(ErrorKind::Incompatible, "the manifest changed since the plan was made");
+            return Err(untouched(changed.with_context("backup", plan.backup)));
+        }
         let steps = self.steps(&found, plan.services, stack).map_err(untouched)?;
         for step in &steps {
             self.check_service(&found, step.record).await.map_err(untouched)?;

@@ -9,6 +9,7 @@ use stackkit_core::{Error, ErrorKind, Result, Service};
 
 use super::progress::ProgressEvent;
 use super::sink::Shared;
+use crate::error::contained;
 
 /// A service, and its pinned dump or why there is none.
 pub(crate) struct Pinned {
@@ -66,7 +67,7 @@ async fn begin(service: &dyn Service, context: &DumpContext, deadline: Duration)
     let provider = service
         .backup_provider()
         .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the service can't be backed up"))?;
-    tokio::time::timeout(deadline, provider.begin(context)).await.map_err(|e| {
+    tokio::time::timeout(deadline, contained("begin", provider.begin(context))).await.map_err(|e| {
         Error::new(ErrorKind::Timeout, "the point in time was not pinned within its deadline")
             .with_operation("begin")
             .with_context("deadline_s", deadline.as_secs())

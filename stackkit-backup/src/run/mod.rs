@@ -20,6 +20,7 @@ pub(crate) use report::format_bytes;
 
 use self::barrier::Pinned;
 use self::sink::{ServiceSink, Shared};
+use crate::error::contained;
 use crate::id::BackupId;
 use crate::manifest::{Extra, ServiceFailure, ServiceRecord};
 use crate::repository::{RESERVED_NAMES, Repository, folder_of};
@@ -280,7 +281,8 @@ impl<'a> BackupRun<'a> {
             Err(error) => Err(error),
             Ok(dump) => {
                 record.point = Some(dump.point().clone().into());
-                dump.run(&sink).await.and_then(|report| Ok((report, sink.into_artifacts()?)))
+                let report = contained("dump", dump.run(&sink)).await;
+                report.and_then(|report| Ok((report, sink.into_artifacts()?)))
             }
         };
         record.run_ms = millis(shared.clock.instant().duration_since(began));

@@ -66,7 +66,8 @@ impl ServiceSink {
     /// The artifacts, by name, after the dump has said that all is well.
     ///
     /// # Errors
-    /// `Unexpected` if the provider ignored an error of a writer, or left one open.
+    /// `Unexpected` if the provider ignored an error of a writer, left one open, or finished none: a backup without a
+    /// byte of a service would only look like one.
     pub(crate) fn into_artifacts(self) -> Result<Vec<ArtifactRecord>> {
         let mut state = locked(&self.state);
         if state.failed {
@@ -76,6 +77,9 @@ impl ServiceSink {
             return Err(Error::unexpected("the dump ended with an unfinished artifact").with_context("artifact", name));
         }
         let mut artifacts = std::mem::take(&mut state.done);
+        if artifacts.is_empty() {
+            return Err(Error::unexpected("the dump ended well without an artifact"));
+        }
         artifacts.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
         Ok(artifacts)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use stackkit_backup::{
     BackupEntry, EntryState, ProgressEvent, Repository, RepositoryOptions, VerifyLevel, manifest::Status,
 };
+use stackkit_core::backup::RestoreOptions;
 use stackkit_core::process::{Tool, is_root};
 use stackkit_core::{Endpoint, ErrorKind, Service, ServiceId, Stack};
 
@@ -111,6 +112,9 @@ pub(crate) async fn a_failing_service_fails_the_backup_and_is_named() {
         (Fault::BeginHangs, ErrorKind::Timeout),
         (Fault::RunFailsAtTheEnd, ErrorKind::ToolFailed),
         (Fault::FinishesTwoOfTheSameName, ErrorKind::AlreadyExists),
+        (Fault::WritesNothing, ErrorKind::Unexpected),
+        (Fault::BeginPanics, ErrorKind::Unexpected),
+        (Fault::RunPanics, ErrorKind::Unexpected),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let repository = local(directory.path()).await;
@@ -126,7 +130,7 @@ pub(crate) async fn a_failing_service_fails_the_backup_and_is_named() {
 }
 
 pub(crate) async fn a_partial_backup_keeps_what_succeeded() {
-    for fault in [Fault::BeginFails, Fault::RunFailsAtTheEnd] {
+    for fault in [Fault::BeginFails, Fault::RunFailsAtTheEnd, Fault::BeginPanics, Fault::RunPanics] {
         let directory = tempfile::tempdir().unwrap();
         let repository = local(directory.path()).await;
         let good = Shelf::new("good").with("item", text(3 * FRAME, 1));
@@ -211,6 +215,27 @@ pub(crate) async fn what_a_killed_backup_leaves_is_no_backup() {
     stack.clock().advance(Duration::from_secs(1));
     repository.backup(&stack).run().await.unwrap();
     assert_eq!(repository.list().await.unwrap().len(), 2);
+}
+
+pub(crate) async fn what_others_put_beside_the_backups_hides_none() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let repository = local(directory.path()).await;
+    let shelf = Shelf::new("shelf").with("item", text(10, 1));
+    let stack = stack_of([shelf.clone()]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    for folder in [directory.path().join("backups"), directory.path().join("backups/shop")] {
+        std::fs::create_dir(folder.join(std::ffi::OsStr::from_bytes(b"\xff\xfe"))).unwrap();
+        std::fs::create_dir(folder.join("two words %2F")).unwrap();
+        std::fs::write(folder.join("two\nlines"), "").unwrap();
+        std::os::unix::fs::symlink("loop", folder.join("loop")).unwrap();
+    }
+    let ids: Vec<_> = entries(&repository).await.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [*backup.id()]);
+    assert_eq!(repository.latest("shop").await.unwrap(), *backup.id());
+    assert!(repository.verify(backup.id(), VerifyLevel::Content).await.unwrap().is_ok());
+    let plan = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    repository.apply_restore(plan, &stack).await.unwrap();
 }
 
 /// Why the disk can't be filled here, if it can't.

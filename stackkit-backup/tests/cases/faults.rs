@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use stackkit_backup::{Repository, VerifyLevel};
+use stackkit_backup::{EntryState, Repository, VerifyLevel};
 use stackkit_core::backup::RestoreOptions;
 use stackkit_core::{ErrorKind, Result, Stack};
 
@@ -82,4 +82,23 @@ pub(crate) async fn a_provider_cannot_ignore_a_write_error() {
         assert_eq!(error.kind(), ErrorKind::Unexpected, "call {call}: {error}");
         assert!(repository.list().await.unwrap().is_empty());
     }
+}
+
+pub(crate) async fn a_manifest_that_cannot_be_read_is_listed_as_damaged() {
+    let plan = Plan::new(usize::MAX, When::Before);
+    let store = Arc::new(Faulty { inner: Arc::new(InMemory::new()), plan: Arc::clone(&plan) });
+    let repository = Repository::with_store(store, options()).await.unwrap();
+    let stack = stack_of([Shelf::new("shelf").with("item", "x")]);
+    for _ in 0..2 {
+        repository.backup(&stack).run().await.unwrap();
+        stack.clock().advance(std::time::Duration::from_secs(1));
+    }
+    // Stacks, backups, then the manifests.
+    plan.fail_at(plan.calls() + 2);
+    let listed = repository.list().await.unwrap();
+    let damaged = listed.iter().filter(|entry| matches!(entry.state, EntryState::Damaged(_))).count();
+    assert_eq!((listed.len(), damaged), (2, 1));
+    // A storage that can't say which backups there are is another matter.
+    plan.fail_at(plan.calls());
+    assert_eq!(repository.list().await.unwrap_err().kind(), ErrorKind::Io);
 }

@@ -5,7 +5,7 @@ use stackkit_core::ErrorKind;
 use stackkit_core::backup::{RestoreOptions, TargetState};
 
 use crate::support::shelf::Shelf;
-use crate::support::{FRAME, in_memory, stack_of, text};
+use crate::support::{FRAME, in_memory, local, stack_of, text};
 
 pub(crate) async fn a_wiped_stack_comes_back() {
     let repository = in_memory().await;
@@ -70,6 +70,34 @@ pub(crate) async fn a_plan_whose_target_changed_is_refused() {
     foreign.manifest_blake3 = "0".repeat(64);
     let error = repository.apply_restore(foreign, &stack).await.unwrap_err();
     assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
+}
+
+/// What is on the disk may change at any moment: before the plan is applied, and after its bytes were checked.
+pub(crate) async fn a_backup_that_is_gone_or_replaced_since_the_plan_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = local(directory.path()).await;
+    let (a, b) = (Shelf::new("a").with("x", text(9, 1)), Shelf::new("b").with("y", text(9, 2)));
+    let stack = stack_of([a.clone(), b.clone()]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let folder = directory.path().join("backups/shop").join(backup.id().to_string());
+    let plan = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    let b = b.with("y", text(9, 3)).with("more", "kept");
+    let fresh = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    let before = b.items();
+
+    // While a is restored, after both were checked, the bytes of b become others of the same size.
+    let object = folder.join("b/y.zst");
+    let good = std::fs::read(&object).unwrap();
+    let damaged: Vec<u8> = good.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == good.len() / 3)).collect();
+    a.on_restore(move || std::fs::write(&object, &damaged).unwrap());
+    let error = repository.apply_restore(fresh, &stack).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Integrity, Some(TargetState::Old)), "{error}");
+    assert!(error.to_string().contains("restored_before=a"), "{error}");
+    assert_eq!(b.items(), before);
+
+    std::fs::remove_dir_all(folder).unwrap();
+    let error = repository.apply_restore(plan, &stack).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::NotFound, Some(TargetState::Old)));
 }
 
 pub(crate) async fn a_plan_that_misses_something_is_refused_before_any_service() {

@@ -53,9 +53,14 @@ impl Plan {
         self.stalled.store(true, Ordering::SeqCst);
     }
 
+    /// Fails call number `call` instead.
+    pub(crate) fn fail_at(&self, call: usize) {
+        self.fail_at.store(call, Ordering::SeqCst);
+    }
+
     /// No call fails any more.
     pub(crate) fn heal(&self) {
-        self.fail_at.store(usize::MAX, Ordering::SeqCst);
+        self.fail_at(usize::MAX);
     }
 
     async fn call<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -25,6 +25,9 @@ pub(crate) enum Fault {
     RunHangsHalfway,
     IgnoresWriteErrors,
     DropsTheFirstWriter,
+    WritesNothing,
+    BeginPanics,
+    RunPanics,
     FinishesTwoOfTheSameName,
 }
 
@@ -33,6 +36,17 @@ pub(crate) struct Content {
     pub(crate) items: Mutex<BTreeMap<String, Bytes>>,
     pub(crate) restores: AtomicUsize,
     pub(crate) chunks_written: AtomicUsize,
+    /// Runs when a restore begins.
+    on_restore: Mutex<Option<Hook>>,
+}
+
+/// What a test wants to do at some moment.
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// The datastore; clones share the content.
@@ -85,6 +99,11 @@ impl Shelf {
         self.content.items.lock().unwrap().clear();
     }
 
+    /// Does something when the next restore begins.
+    pub(crate) fn on_restore(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.content.on_restore.lock().unwrap() = Some(Hook(Box::new(hook)));
+    }
+
     fn fingerprint(&self) -> String {
         let mut hash = blake3::Hasher::new();
         for (name, bytes) in self.items() {
@@ -120,6 +139,7 @@ impl BackupProvider for Shelf {
         match self.fault {
             Some(Fault::BeginFails) => Err(Error::new(ErrorKind::Unreachable, "nothing listens")),
             Some(Fault::BeginHangs) => std::future::pending().await,
+            Some(Fault::BeginPanics) => panic!("the shelf falls over"),
             _ => Ok(Box::new(ShelfDump {
                 shelf: self.clone(),
                 items: self.items(),
@@ -152,6 +172,9 @@ impl BackupProvider for Shelf {
         cx: &RestoreContext,
     ) -> Result<RestoreReport> {
         self.content.restores.fetch_add(1, Ordering::SeqCst);
+        if let Some(Hook(hook)) = self.content.on_restore.lock().unwrap().take() {
+            hook();
+        }
         let old = |e: Error| e.with_target(TargetState::Old);
         if plan.fingerprint != self.fingerprint() {
             return Err(old(Error::new(ErrorKind::Incompatible, "the shelf changed since the plan was made")));
@@ -160,7 +183,8 @@ impl BackupProvider for Shelf {
         for name in &plan.artifacts {
             let mut bytes = Vec::new();
             let mut reader = source.open(name).await.map_err(old)?;
-            reader.read_to_end(&mut bytes).await.map_err(|e| old(Error::io("read", e)))?;
+            let read = reader.read_to_end(&mut bytes).await;
+            read.map_err(|e| old(e.downcast().unwrap_or_else(|e| Error::io("read", e))))?;
             items.insert(name.as_str().to_owned(), Bytes::from(bytes));
         }
         let census = census_of(&items);
@@ -241,6 +265,9 @@ impl Dump for ShelfDump {
             self.write_interleaved(sink).await?;
             return Ok(DumpReport::new(census_of(&self.items), VendorInfo::new("Shelf")));
         }
+        if self.shelf.fault == Some(Fault::WritesNothing) {
+            return Ok(DumpReport::new(census_of(&self.items), VendorInfo::new("Shelf")));
+        }
         for (name, bytes) in &self.items {
             match self.write_one(sink, name, bytes).await {
                 Err(_) if self.shelf.fault == Some(Fault::IgnoresWriteErrors) => {}
@@ -249,6 +276,9 @@ impl Dump for ShelfDump {
             if self.shelf.fault == Some(Fault::FinishesTwoOfTheSameName) {
                 self.write_one(sink, name, bytes).await?;
             }
+        }
+        if self.shelf.fault == Some(Fault::RunPanics) {
+            panic!("the shelf falls over");
         }
         if self.shelf.fault == Some(Fault::RunFailsAtTheEnd) {
             return Err(Error::new(ErrorKind::ToolFailed, "the tool failed after its last byte"));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::site::Site;
-use crate::tool::{Test, command, files, finish, folder_bytes, stackctl};
+use crate::tool::{SmallDisk, Test, command, files, finish, folder_bytes, stackctl};
 
 /// Enough that a backup has ten distinguishable moments; random, so that stored bytes grow with plain ones.
 const VOLUME_BYTES: usize = 48 * 1024 * 1024;
@@ -21,6 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     Test::new("a_cut_tail_is_named_with_its_offset_and_refused", a_cut_tail_is_named_with_its_offset_and_refused),
     Test::new("a_missing_object_is_named_and_refused", a_missing_object_is_named_and_refused),
+    Test::new("a_full_repository_gets_no_manifest", a_full_repository_gets_no_manifest).needs(&["root"]),
+    Test::new("a_full_volume_keeps_its_data", a_full_volume_keeps_its_data).needs(&["root"]),
     Test::new("restore_without_a_yes_changes_nothing", restore_without_a_yes_changes_nothing),
     Test::new("a_round_trip_gives_every_byte_back", a_round_trip_gives_every_byte_back),
     Test::new("exit_codes_are_as_documented", exit_codes_are_as_documented),
@@ -131,6 +133,38 @@ fn a_cut_tail_is_named_with_its_offset_and_refused() {
 
 fn a_missing_object_is_named_and_refused() {
     damaged(|artifact| fs::remove_file(artifact).unwrap(), false);
+}
+
+fn a_full_repository_gets_no_manifest() {
+    let site = Site::new(8 * 1024 * 1024);
+    let before = site.content();
+    let _disk = SmallDisk::mount(&site.repository(), "2m");
+    let outcome = site.backup().expect(4);
+    assert!(outcome.stderr.contains("the disk is full"), "{outcome:?}");
+    assert_eq!(site.content(), before, "the service was touched");
+    assert_eq!(site.listed_count(), 0);
+    let left = files(&site.repository());
+    assert!(left.iter().all(|path| !path.starts_with(site.repository().join("backups"))), "{left:?}");
+    // There is room again for what fits.
+    for file in &before[1..] {
+        fs::remove_file(&file.0).unwrap();
+    }
+    site.backup().expect(0);
+}
+
+fn a_full_volume_keeps_its_data() {
+    let site = Site::new(3 * 1024 * 1024);
+    site.backup().expect(0);
+    let disk = site.folder.path().join("disk");
+    let _disk = SmallDisk::mount(&disk, "2m");
+    let volume = disk.join("uploads");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("old"), "old data").unwrap();
+    let to = format!("uploads=file://{}", volume.display());
+    let outcome = site.run(&["restore", "--to", &to, "--yes"]).expect(3);
+    assert!(outcome.stderr.contains("the disk is full") && outcome.stderr.contains("target=old"), "{outcome:?}");
+    assert_eq!(files(&disk), [volume.join("old")]);
+    assert_eq!(fs::read(volume.join("old")).unwrap(), b"old data");
 }
 
 fn restore_without_a_yes_changes_nothing() {

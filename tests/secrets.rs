@@ -1,19 +1,28 @@
 //! A canary password must appear in no output, log, error, process list, manifest or file of the repository.
 
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use stackkit::{Monitor, Repository, RepositoryOptions, RestoreOptions, ServiceId, Stack, service_with_id};
 use stackkit_fixtures::{PostgresOptions, PostgresServer, RedisFixture, RedisOptions, postgres_server, redis_with};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 use crate::tool::{Outcome, Test, command, files, finish};
 
 const CANARY: &str = "canary-7f3a9c-password";
 
 /// What this file tests.
-pub(crate) const TESTS: &[Test] =
-    &[Test::new("a_canary_password_appears_nowhere", a_canary_password_appears_nowhere).needs(&["postgres", "redis"])];
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("a_canary_password_appears_nowhere", a_canary_password_appears_nowhere).needs(&["postgres", "redis"]),
+    Test::new("no_log_shows_a_password", no_log_shows_a_password).needs(&["postgres", "redis"]),
+];
 
 struct Site {
     postgres: PostgresServer,
@@ -52,6 +61,22 @@ impl Site {
         self.printed.push_str(&outcome.text());
         outcome
     }
+
+    /// Runs it while looking at the process list, until `tool` was seen there too.
+    fn run_watched(&mut self, rest: &[&str], tool: &str) {
+        let mut command = self.command(rest).spawn().unwrap();
+        let mut is_seen = false;
+        while command.try_wait().unwrap().is_none() {
+            let lists = argument_lists();
+            is_seen |= lists.contains(tool);
+            assert_clean("an argument list", &lists);
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        assert!(is_seen, "the process list was never looked at while {tool} ran");
+        let output = command.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.printed += &String::from_utf8_lossy(&[output.stdout, output.stderr].concat());
+    }
 }
 
 /// The argument lists of all processes of this machine that can be read.
@@ -79,24 +104,12 @@ async fn check() {
 
     site.run(&["health"]).expect(0);
     site.run(&["--json", "health"]).expect(0);
-    let mut backup = site.command(&["backup", "--unencrypted"]).spawn().unwrap();
-    let mut pg_dump_seen = false;
-    while backup.try_wait().unwrap().is_none() {
-        let lists = argument_lists();
-        pg_dump_seen |= lists.contains("pg_dump");
-        assert_clean("an argument list", &lists);
-        std::thread::park_timeout(Duration::from_millis(2));
-    }
-    assert!(pg_dump_seen, "the process list was never looked at while pg_dump ran");
-    let output = backup.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    site.printed += &String::from_utf8_lossy(&[output.stdout, output.stderr].concat());
-
+    site.run_watched(&["backup", "--unencrypted"], "pg_dump");
     for args in [&["list"][..], &["--json", "list"], &["verify", "--level", "content"], &["doctor"]] {
         site.run(args).expect(0);
     }
     site.run(&["restore", "latest", "--plan"]).expect(0);
-    site.run(&["--json", "restore", "latest", "--yes"]).expect(0);
+    site.run_watched(&["--json", "restore", "latest", "--yes"], "pg_restore");
     site.redis.stop().await.unwrap();
     site.postgres.stop().await.unwrap();
     for args in [&["health"][..], &["--json", "health"], &["wait", "--timeout", "1s"], &["backup", "--unencrypted"]] {
@@ -105,6 +118,87 @@ async fn check() {
     }
     assert_clean("the output", &site.printed);
     assert_files_clean(site.folder.path());
+}
+
+/// Everything that is logged in this process, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Visit for Log {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        writeln!(self.0.lock().unwrap(), "{field}={value:?}").unwrap();
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        span.record(&mut self.clone());
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(&mut self.clone());
+    }
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+fn no_log_shows_a_password() {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let told = runtime.block_on(provoke());
+    assert!(log.text().contains("probe failed"), "nothing was logged: the test would test nothing");
+    assert_clean("the log", &log.text());
+    assert_clean("what the library says", &told);
+}
+
+/// Makes both stores fail in as many ways as there are phases; gives every error and value in every form.
+async fn provoke() -> String {
+    let Site { mut postgres, mut redis, folder, .. } = Site::start().await;
+    let repository = format!("file://{}", folder.path().join("repository").display());
+    let repository = Repository::open_or_create(&repository, RepositoryOptions::new().unencrypted()).await.unwrap();
+    let (right, cache) = (postgres.tcp_url_of("shop").unwrap(), redis.tcp_url().unwrap().to_owned());
+    // A wrong password that holds the canary, and is looked for as the right one is.
+    let wrong = |url: &str| url.replace(CANARY, &format!("{CANARY}-wrong"));
+    let stack = |db: &str, cache: &str| {
+        let name = |id: &str| ServiceId::new(id).unwrap();
+        let (db, cache) = (service_with_id(&name("db"), db).unwrap(), service_with_id(&name("cache"), cache).unwrap());
+        Stack::builder("shop").service(db).service(cache).build().unwrap()
+    };
+    let (good, bad) = (stack(&right, &cache), stack(&wrong(&right), &wrong(&cache)));
+    let mut told = format!("{good:?} {bad:?}");
+    for stack in [&good, &bad] {
+        let report = stack.check_now(&[]).await;
+        told += &format!("{report} {report:?} {}", serde_json::to_string(&report).unwrap());
+    }
+    let backup = repository.backup(&good).run().await.unwrap();
+    let plan = repository.plan_restore(backup.id(), &good, &RestoreOptions::new()).await.unwrap();
+    told += &format!("{plan} {plan:?}");
+    let mut errors = vec![
+        repository.backup(&bad).run().await.unwrap_err(),
+        repository.plan_restore(backup.id(), &bad, &RestoreOptions::new()).await.unwrap_err(),
+        Monitor::start(&bad).wait_ready(Duration::from_secs(60)).await.unwrap_err(),
+    ];
+    redis.stop().await.unwrap();
+    postgres.stop().await.unwrap();
+    errors.push(repository.apply_restore(plan, &good).await.unwrap_err());
+    errors.push(repository.backup(&good).run().await.unwrap_err());
+    told += &format!("{}", good.check_now(&[]).await);
+    errors.iter().for_each(|error| told += &format!("{error} {error:?} {}", error.chain()));
+    told
 }
 
 fn assert_files_clean(folder: &Path) {

@@ -8,8 +8,11 @@ use stackkit::ErrorKind;
 
 /// Why a test can't run here: a server that it needs is not installed. Fails where `STACKKIT_REQUIRE` names the store.
 fn missing(needs: &[&str]) -> Option<String> {
+    if needs.contains(&"root") && !stackkit::process::is_root() {
+        return Some("only root can mount a small file system".to_owned());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    needs.iter().find_map(|store| {
+    needs.iter().filter(|need| **need != "root").find_map(|store| {
         let started = runtime.block_on(async {
             match *store {
                 "postgres" => stackkit_fixtures::postgres().await.map(drop),
@@ -36,7 +39,7 @@ impl Test {
         Self { name, run, needs: &[] }
     }
 
-    /// The servers without which it is ignored.
+    /// The servers without which it is ignored, or `root`.
     pub(crate) const fn needs(mut self, needs: &'static [&'static str]) -> Self {
         self.needs = needs;
         self
@@ -93,6 +96,31 @@ pub(crate) fn command(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(example(name));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A file system in memory that is soon full; unmounted with the value.
+#[derive(Debug)]
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub(crate) fn mount(folder: &Path, size: &str) -> Self {
+        std::fs::create_dir(folder).unwrap();
+        let options = format!("size={size}");
+        system("mount", &["-t", "tmpfs", "-o", &options, "stackkit-test"], folder);
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        system("umount", &["-l"], &self.0);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool of the system that the library does not use")]
+fn system(program: &str, args: &[&str], folder: &Path) {
+    let status = Command::new(program).args(args).arg(folder).status().unwrap();
+    assert!(status.success() || std::thread::panicking(), "{program} {} failed: {status}", folder.display());
 }
 
 /// Runs a command to its end.

@@ -354,14 +354,18 @@ impl Stack {
 
     /// Probes on demand, all services at once or only those named; a probe that runs already is joined.
     ///
-    /// Services without a health check do not appear in the report. Never fails: what can't be observed is an entry
-    /// with a failure.
+    /// A service that answers is also asked for its inventory; one that does not has failed at [`Intervals::timeout`]
+    /// already. Services without a health check do not appear in the report. Never fails: what can't be observed is
+    /// an entry with a failure.
     ///
     /// # Cancel safety
     /// Cancel safe: probes that were started are dropped with their connections.
     pub async fn check_now(&self, only: &[ServiceId]) -> Report {
         let wanted = |id: &ServiceId| only.is_empty() || only.contains(id);
-        let probes = self.probers().filter(|prober| wanted(prober.id())).map(|prober| prober.probe(Tier::Inventory));
+        let probes = self.probers().filter(|prober| wanted(prober.id())).map(async |prober| {
+            let vitals = prober.probe(Tier::Vitals).await;
+            if vitals.failure.is_some() { vitals } else { prober.probe(Tier::Inventory).await }
+        });
         let services = join_all(probes).await;
         Report::new(self.0.name.clone(), self.0.clock.now(), services)
     }

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_reader_that_leaves_is_no_failure", a_reader_that_leaves_is_no_failure),
     Test::new("a_repository_inside_a_volume_is_refused", a_repository_inside_a_volume_is_refused),
     Test::new("a_restore_elsewhere_leaves_the_volume", a_restore_elsewhere_leaves_the_volume),
+    Test::new("a_partial_backup_is_asked_for_by_its_id", a_partial_backup_is_asked_for_by_its_id),
     Test::new("a_signal_ends_serve", a_signal_ends_serve),
     Test::new("a_wrong_password_ends_the_waiting", a_wrong_password_ends_the_waiting).needs(&["postgres", "redis"]),
 ];
@@ -136,6 +137,28 @@ fn a_restore_elsewhere_leaves_the_volume() {
     site.run(&["restore", "--to", &to, "--yes"]).expect(0);
     assert_eq!(site.content(), before);
     assert_eq!(std::fs::read(elsewhere.join("file-0")).unwrap(), std::fs::read(site.volume().join("file-0")).unwrap());
+}
+
+fn a_partial_backup_is_asked_for_by_its_id() {
+    let site = Site::new(64 * 1024);
+    let nobody = format!("cache=redis+unix://{}/nobody.sock", site.folder.path().display());
+    let with_cache = ["--service", &nobody];
+    site.run(&[&with_cache[..], &["backup", "--unencrypted"]].concat()).expect(3);
+    assert_eq!(site.listed_count(), 0);
+    let partial = site.run(&[&with_cache[..], &["backup", "--unencrypted", "--partial"]].concat()).expect(3);
+    assert_eq!(partial.stderr.matches("failed: cache: ").count(), 1, "{partial:?}");
+    site.run(&["verify"]).expect(1);
+    site.run(&["restore", "--yes"]).expect(1);
+    let list = site.run(&["--json", "list"]).expect(0);
+    let row: serde_json::Value = serde_json::from_str(&list.stdout).unwrap();
+    assert_eq!(row["state"], "partial");
+    let id = row["id"].as_str().unwrap();
+    site.run(&["verify", id]).expect(0);
+    site.run(&[&with_cache[..], &["restore", id, "--only", "cache", "--yes"]].concat()).expect(1);
+    let before = site.content();
+    std::fs::remove_file(site.volume().join("file-0")).unwrap();
+    site.run(&[&with_cache[..], &["restore", id, "--yes"]].concat()).expect(0);
+    assert_eq!(site.content(), before);
 }
 
 fn a_signal_ends_serve() {

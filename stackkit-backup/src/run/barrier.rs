@@ -48,7 +48,11 @@ pub(crate) async fn pin_all(
                 instants.push(instant);
                 shared.tell(|| ProgressEvent::Pinned { service });
             }
-            Err(error) => shared.tell(|| ProgressEvent::Failed { service, message: error.to_string() }),
+            Err(error) if !allow_failures => {
+                shared.tell(|| ProgressEvent::Failed { service, message: error.to_string() });
+            }
+            // Told when the others run.
+            Err(_) => {}
         }
         match one.dump {
             Err(error) if !allow_failures => return Err(error),

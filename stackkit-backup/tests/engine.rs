@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         stream::ranges_read_only_their_frames,
         stream::many_open_artifacts_make_progress,
         stream::a_stalled_storage_stops_the_dump,
+        stream::a_stalled_storage_holds_up_no_other,
         backup::services_are_pinned_together_and_listed,
         backup::encryption_is_off_only_by_saying_so,
         backup::somebody_elses_folder_does_not_become_a_repository,

@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 pub(crate) use index::{FrameIndex, FrameSpan};
-pub(crate) use pool::{Plain, Pool};
+pub(crate) use pool::{OwnPlace, Plain, Pool};
 pub(crate) use reader::{Layout, read_all, read_range, unpack};
 pub(crate) use writer::{StoredArtifact, Writer};
 

@@ -66,6 +66,18 @@ pub(crate) struct Packed {
     _permit: OwnedSemaphorePermit,
 }
 
+/// One place for a frame in flight that an artifact shares with no other: it moves on even while a storage that hangs
+/// keeps all the places of the pool.
+#[derive(Debug)]
+pub(crate) struct OwnPlace(Arc<Semaphore>);
+
+impl OwnPlace {
+    /// A free place.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
 impl Pool {
     /// The pool of this process, started if it does not run.
     pub(crate) fn get() -> Result<&'static Self> {
@@ -119,8 +131,16 @@ impl Pool {
 
     /// Compresses one frame. Waits while too many frames are in flight in this process; only a frame that is ready to
     /// go takes a place, so artifacts that are open and idle hold up nobody.
-    pub(crate) async fn compress(&'static self, plain: Plain) -> Result<oneshot::Receiver<Result<Packed>>> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+    pub(crate) async fn compress(
+        &'static self,
+        plain: Plain,
+        own: &OwnPlace,
+    ) -> Result<oneshot::Receiver<Result<Packed>>> {
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&own.0).acquire_owned() => permit,
+            permit = Arc::clone(&self.permits).acquire_owned() => permit,
+        };
         let permit = permit.map_err(|e| Error::unexpected("the compression pool is closed").with_source(e))?;
         let (reply, packed) = oneshot::channel();
         let mut bytes = self.frame();

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::buffers::Buffer;
-use super::pool::{Packed, Plain};
+use super::pool::{OwnPlace, Packed, Plain};
 use super::{FRAME_BYTES, FrameIndex, PART_BYTES, Pool};
 use crate::error::storage;
 
@@ -45,6 +45,7 @@ pub(crate) struct StoredArtifact {
 /// One artifact in the making. Dropping it aborts the upload.
 pub(crate) struct Writer {
     pool: &'static Pool,
+    own: OwnPlace,
     filling: Option<Buffer>,
     plain: Hasher,
     plain_bytes: u64,
@@ -72,7 +73,7 @@ impl Writer {
             parts: 0,
         };
         let storing = Some(AbortOnDropHandle::new(tasks.spawn(storer.run(received))));
-        Ok(Self { pool, filling: None, plain: Hasher::new(), plain_bytes: 0, steps, storing })
+        Ok(Self { pool, own: OwnPlace::new(), filling: None, plain: Hasher::new(), plain_bytes: 0, steps, storing })
     }
 
     /// Appends plain bytes; waits while the storage is slow. Chunks of a frame or more are not copied.
@@ -120,7 +121,7 @@ impl Writer {
     async fn send(&mut self, plain: Plain) -> Result<()> {
         self.plain.update(plain.as_ref());
         self.plain_bytes += plain.as_ref().len() as u64;
-        let packed = self.pool.compress(plain).await?;
+        let packed = self.pool.compress(plain, &self.own).await?;
         match self.steps.send(Step::Frame(packed)).await {
             Ok(()) => Ok(()),
             Err(_closed) => Err(self.failure().await),

@@ -9,7 +9,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 use super::is_damage;
 use super::report::Finding;
 use crate::error::storage;
-use crate::pipeline::{FrameIndex, FrameSpan, Layout, Plain, Pool, unpack};
+use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, unpack};
 
 /// Bytes that are read at once: few requests, and large slices for the hash.
 const READ_BYTES: u64 = 2 << 20;
@@ -166,7 +166,7 @@ enum Frame {
 async fn check_frame(pool: &'static Pool, store: &dyn ObjectStore, layout: &Layout, span: &FrameSpan) -> Result<Frame> {
     let stored = layout.fetch(store, span.stored.clone()).await?;
     let plain = unpack(pool, stored.clone(), span.plain_bytes()).await?;
-    let packed = pool.compress(Plain::Shared(plain)).await?;
+    let packed = pool.compress(Plain::Shared(plain), &OwnPlace::new()).await?;
     let packed = packed.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
     Ok(if packed.bytes[..] == stored[..] { Frame::Same } else { Frame::Changed })
 }

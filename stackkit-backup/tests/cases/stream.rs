@@ -151,3 +151,32 @@ pub(crate) async fn a_stalled_storage_stops_the_dump() {
     }
     assert!(written() < 40, "{} chunks of 1 MiB were taken", written());
 }
+
+pub(crate) async fn a_stalled_storage_holds_up_no_other() {
+    let noise = |seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        std::iter::repeat_with(move || random.u8(..)).take(64 * FRAME).collect::<Vec<_>>()
+    };
+    let plan = Plan::new(usize::MAX, When::Before);
+    let store = Arc::new(Faulty { inner: Arc::new(object_store::memory::InMemory::new()), plan: Arc::clone(&plan) });
+    let stalled = Repository::with_store(store, options()).await.unwrap();
+    plan.stall_parts();
+    let shelf = Shelf::new("shelf").with("item", noise(1)).with_chunk_bytes(FRAME);
+    let content = Arc::clone(&shelf.content);
+    let (first, second) = (stack_of([shelf]), stack_of([Shelf::new("shelf").with("item", noise(2))]));
+    let good = in_memory().await;
+    let others = async {
+        // The pool is full of the stalled backup's frames: it takes no more.
+        let mut last = usize::MAX;
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        while content.chunks_written.load(std::sync::atomic::Ordering::SeqCst) != last || last == 0 {
+            last = content.chunks_written.load(std::sync::atomic::Ordering::SeqCst);
+            tick.tick().await;
+        }
+        tokio::time::timeout(Duration::from_secs(30), good.backup(&second).run()).await
+    };
+    tokio::select! {
+        done = stalled.backup(&first).run() => panic!("the backup ended: {done:?}"),
+        other = others => drop(other.unwrap().unwrap()),
+    }
+}

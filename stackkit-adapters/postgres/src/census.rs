@@ -9,10 +9,13 @@ use crate::sql::identifier;
 /// statement stays small.
 const TABLES_PER_QUERY: usize = 64;
 
+/// How many tables an error names.
+const UNREADABLE_SHOWN: usize = 5;
+
 /// Relations whose rows a dump carries, and partitioned tables: what `pg_dump` locks. Members of extensions are made by
 /// `CREATE EXTENSION`; materialized views are computed anew by a restore, so their rows may differ.
 const RELATIONS: &str = "\
-    SELECT n.nspname, c.relname, c.relkind, c.relpersistence \
+    SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.oid \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
         AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
@@ -82,6 +85,15 @@ pub(crate) async fn relations(session: &Session) -> Result<Vec<Relation>> {
         })
     };
     session.rows(RELATIONS).await?.iter().map(read).collect()
+}
+
+/// The names of tables that the role may not read, [`UNREADABLE_SHOWN`] at most.
+pub(crate) async fn unreadable(session: &Session) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT format('%I.%I', nspname, relname) FROM ({RELATIONS}) r WHERE NOT has_table_privilege(oid, 'SELECT') \
+         OR NOT has_schema_privilege(nspname, 'USAGE') LIMIT {UNREADABLE_SHOWN}"
+    );
+    session.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
 }
 
 /// What is counted beside rows.

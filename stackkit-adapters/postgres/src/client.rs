@@ -24,11 +24,12 @@ use crate::tls::{Noted, connector};
 pub(crate) const APPLICATION_NAME: &str = "stackkit";
 
 /// Turns every limit off that could end a long session, those of later versions included, and makes text stable:
-/// a row under row security is an error, not missing in silence.
-const PREPARE_LONG_SESSION: &str = "\
-    SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', \
-    'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');
-    SET row_security = off; SET search_path = pg_catalog; SET datestyle = ISO; SET intervalstyle = postgres;
+/// a row under row security is an error, not missing in silence. The path comes first: what a role has for one may
+/// lead to functions of others.
+const PREPARE_LONG_SESSION: &str = "SET search_path = pg_catalog;
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', \
+    'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');
+    SET row_security = off; SET datestyle = ISO; SET intervalstyle = postgres;
     SET timezone = 'UTC'; SET bytea_output = hex; SET extra_float_digits = 3";
 
 /// One connection. Dropping it ends the task that drives it, and the connection with it.
@@ -59,10 +60,11 @@ impl Session {
         }
     }
 
-    /// A connection for work that takes as long as it takes.
+    /// A connection for work that takes as long as it takes, but for waiting for locks.
     pub(crate) async fn open_long(config: &PostgresConfig, database: &str) -> Result<Self> {
         let session = Self::open(config, database, None).await?;
-        session.execute(PREPARE_LONG_SESSION).await?;
+        let lock_ms = config.lock_timeout.as_millis().max(1);
+        session.execute(&format!("{PREPARE_LONG_SESSION}; SET lock_timeout = {lock_ms}")).await?;
         Ok(session)
     }
 

@@ -10,7 +10,7 @@ use stackkit_core::{ConfigFault, Endpoint, FaultSeverity, Secret};
 /// slow name server and a TLS handshake across continents.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// How long a dump waits for a table that somebody else has locked exclusively: long enough for an ordinary
+/// How long to wait for what somebody else has locked exclusively, a table as a rule: long enough for an ordinary
 /// migration step, short enough that the requests queueing behind the dump's own lock are not starved.
 pub const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -195,7 +195,8 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets how long a dump waits for a locked table; [`LOCK_TIMEOUT_DEFAULT`] unless set.
+    /// Sets how long a dump, a census and a restore wait for what others have locked; [`LOCK_TIMEOUT_DEFAULT`] unless
+    /// set.
     #[must_use]
     pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;

@@ -75,50 +75,49 @@ impl Postgres {
         let session = Session::open_long(config, &config.database).await?;
         let server = Server::of(&session).await?;
         let tool = tools::find("pg_dump", config, server.version).await?;
-        let snapshot = self.pin_snapshot(&session, server.standby).await?;
+        let snapshot = pin_snapshot(&session, server.standby).await?;
         let point = PointInTime::new(cx.clock.now(), Consistency::Snapshot).with_position(&snapshot.position);
         Ok(PinnedDump { service: self.clone(), session, server, tool, snapshot, point })
     }
+}
 
-    /// Locks every table, then exports a snapshot that sees exactly those tables.
-    ///
-    /// The locks come first because `TRUNCATE` and rewriting `ALTER TABLE` do not respect snapshots: between the
-    /// snapshot and the locks of `pg_dump` they would leave a table empty in the dump, without an error.
-    async fn pin_snapshot(&self, session: &Session, standby: bool) -> Result<Snapshot> {
-        let mut last = Error::new(ErrorKind::Busy, "tables keep being created and dropped");
-        for _try in 0..PIN_TRIES {
-            let relations = census::relations(session).await?;
-            match self.lock_and_export(session, &relations, standby).await {
-                Ok((id, position)) if census::relations(session).await? == relations => {
-                    return Ok(Snapshot { id, position, relations });
-                }
-                Ok(_tables_came) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => last = error,
-                Err(error) => return Err(error),
+/// Locks every table, then exports a snapshot that sees exactly those tables.
+///
+/// The locks come first because `TRUNCATE` and rewriting `ALTER TABLE` do not respect snapshots: between the
+/// snapshot and the locks of `pg_dump` they would leave a table empty in the dump, without an error.
+async fn pin_snapshot(session: &Session, standby: bool) -> Result<Snapshot> {
+    let mut last = Error::new(ErrorKind::Busy, "tables keep being created and dropped");
+    for _try in 0..PIN_TRIES {
+        let relations = census::relations(session).await?;
+        match lock_and_export(session, &relations, standby).await {
+            Ok((id, position)) if census::relations(session).await? == relations => {
+                return Ok(Snapshot { id, position, relations });
             }
-            session.execute("ROLLBACK").await?;
+            Ok(_tables_came) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => last = error,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                session.execute("ROLLBACK").await?;
+                let tables = census::unreadable(session).await?;
+                return Err(if tables.is_empty() { error } else { error.with_context("tables", tables.join(", ")) });
+            }
+            Err(error) => return Err(error),
         }
-        Err(last)
+        session.execute("ROLLBACK").await?;
     }
+    Err(last)
+}
 
-    async fn lock_and_export(
-        &self,
-        session: &Session,
-        relations: &[Relation],
-        standby: bool,
-    ) -> Result<(String, String)> {
-        let lock_ms = self.config().lock_timeout.as_millis().max(1);
-        let mut sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {lock_ms};");
-        if !relations.is_empty() {
-            let names: Vec<String> = relations.iter().map(Relation::sql).collect();
-            sql.push_str(&format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE;", names.join(", ONLY ")));
-        }
-        session.execute(&sql).await?;
-        let position = if standby { "pg_last_wal_replay_lsn()" } else { "pg_current_wal_lsn()" };
-        let export = format!("SELECT pg_export_snapshot(), {position}");
-        let row = session.row(&export).await?;
-        Ok((text(&row, 0)?.to_owned(), text(&row, 1)?.to_owned()))
+async fn lock_and_export(session: &Session, relations: &[Relation], standby: bool) -> Result<(String, String)> {
+    let mut sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;".to_owned();
+    if !relations.is_empty() {
+        let names: Vec<String> = relations.iter().map(Relation::sql).collect();
+        sql.push_str(&format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE;", names.join(", ONLY ")));
     }
+    session.execute(&sql).await?;
+    let position = if standby { "pg_last_wal_replay_lsn()" } else { "pg_current_wal_lsn()" };
+    let export = format!("SELECT pg_export_snapshot(), {position}");
+    let row = session.row(&export).await?;
+    Ok((text(&row, 0)?.to_owned(), text(&row, 1)?.to_owned()))
 }
 
 #[async_trait]
@@ -141,6 +140,8 @@ impl PinnedDump {
         let mut writer = sink.create(spec).await?;
         let child = self.spawn()?;
         let (stderr, census) = tokio::try_join!(pump(child, writer.as_mut()), self.count())?;
+        // The locks held until now: a table that lost its own may have been emptied before the tool reached it.
+        self.session.execute("COMMIT").await?;
         writer.finish().await?;
         let vendor = VendorInfo::new("PostgreSQL")
             .with_server_version(&self.server.version_text)

@@ -26,6 +26,12 @@ const STAGING_MARK: &str = "__sk_";
 /// In the names of databases that were replaced.
 const OLD_MARK: &str = "__old_";
 
+/// The time of a plan in names: `20261121_141303_007`.
+const STAMP: &str = "%Y%m%d_%H%M%S_%3f";
+
+/// How long it is.
+const STAMP_BYTES: usize = 19;
+
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
         let name = ArtifactName::new(ARTIFACT)?;
@@ -59,7 +65,7 @@ impl Postgres {
 
     fn add_actions(&self, plan: &mut RestorePlan, target: Option<&Target>) {
         let database = &self.config().database;
-        let stamp = Clock::system().now().strftime("%Y%m%d_%H%M%S_%3f").to_string();
+        let stamp = Clock::system().now().strftime(STAMP).to_string();
         let staging = suffixed(database, &format!("{STAGING_MARK}{stamp}"));
         let kept_as = suffixed(database, &format!("{OLD_MARK}{stamp}"));
         if let Some(target) = target {
@@ -170,6 +176,15 @@ impl Needs<'_> {
         for row in self.admin.rows(&slots).await? {
             warnings.push(format!("the replication slot {} stays with the old database", text(&row, 0)?));
         }
+        if self.contents.kinds.count("entries.subscription") > 0 {
+            warnings.push("subscriptions are restored without a slot and disabled".to_owned());
+        }
+        let subscriptions = format!(
+            "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE d.datname = {name}"
+        );
+        for row in self.admin.rows(&subscriptions).await? {
+            warnings.push(format!("the subscription {} stays with the old database and goes on there", text(&row, 0)?));
+        }
         for left in self.beside(STAGING_MARK).await? {
             warnings.push(format!("the database {left} is left over from a restore that was cut short"));
         }
@@ -181,9 +196,12 @@ impl Needs<'_> {
         Ok(warnings)
     }
 
-    /// The databases whose names are the target's with `mark`.
+    /// The databases whose names are the target's with `mark`. Where the target's name had to be cut for it, those of
+    /// its namesakes are among them.
     async fn beside(&self, mark: &str) -> Result<Vec<String>> {
-        let start = literal(&format!("{}{mark}", self.database));
+        let mut start = suffixed(self.database, &format!("{mark}{:STAMP_BYTES$}", ""));
+        start.truncate(start.len() - STAMP_BYTES);
+        let start = literal(&start);
         let sql = format!("SELECT datname FROM pg_database WHERE starts_with(datname, {start}) ORDER BY 1");
         self.admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
     }

@@ -21,7 +21,7 @@ pub(crate) struct Swap<'a> {
 
 impl Swap<'_> {
     /// Gives the staging database what belongs to the target itself and stands outside of it: settings, those of roles
-    /// in it too, grants, comment and connection limit. Its owner, encoding and locale it has from its creation.
+    /// in it too, grants, comment, connection limit, and whether it is a template. Its owner, encoding and locale it has from its creation.
     pub(crate) async fn copy_properties(&self) -> Result<()> {
         let statements = format!(
             "WITH d AS (SELECT * FROM pg_database WHERE datname = {target}), \
@@ -37,6 +37,7 @@ impl Swap<'_> {
                  FROM d WHERE shobj_description(oid, 'pg_database') IS NOT NULL \
              UNION ALL SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', {staging}, datconnlimit) \
                  FROM d WHERE datconnlimit <> -1 \
+             UNION ALL SELECT format('ALTER DATABASE %I IS_TEMPLATE true', {staging}) FROM d WHERE datistemplate \
              UNION ALL SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', {staging}) \
                  FROM d WHERE datacl IS NOT NULL \
              UNION ALL SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, {staging}, \

@@ -18,17 +18,40 @@ const TABLES_PER_QUERY: usize = 64;
 
 /// Catalogs whose rows change when an object is created, altered or dropped, without those of temporary objects, which
 /// come and go with any session. Statistics and page counts are updated in place or elsewhere, so `ANALYZE` and
-/// autovacuum change nothing here.
-const CATALOGS: [&str; 9] = [
+/// autovacuum change nothing here; nor do the catalogs that only versions after 12 have count.
+const CATALOGS: [&str; 32] = [
     "pg_class WHERE relpersistence <> 't'",
     "pg_attribute WHERE attrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
     "pg_attrdef WHERE adrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
     "pg_constraint WHERE conrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
     "pg_index WHERE indrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
     "pg_trigger WHERE tgrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_rewrite WHERE ev_class NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_sequence WHERE seqrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
+    "pg_policy WHERE polrelid NOT IN (SELECT oid FROM pg_class WHERE relpersistence = 't')",
     "pg_type WHERE typnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')",
     "pg_proc WHERE pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_temp_')",
+    "pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'",
+    "pg_amop",
+    "pg_amproc",
+    "pg_cast",
+    "pg_collation",
+    "pg_conversion",
+    "pg_default_acl",
+    "pg_description",
+    "pg_enum",
+    "pg_event_trigger",
+    "pg_extension",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
     "pg_largeobject_metadata",
+    "pg_operator",
+    "pg_publication",
+    "pg_publication_rel",
+    "pg_statistic_ext",
+    "pg_ts_config",
+    "pg_ts_config_map",
+    "pg_ts_dict",
 ];
 
 /// A connection for commands about databases, to one that is not the target.
@@ -122,10 +145,12 @@ pub(crate) fn is_absent(fingerprint: &str) -> bool {
     fingerprint == ABSENT
 }
 
-/// Ends every session of a database.
+/// Ends every session of a database but those of autovacuum, which have no user: they make way by themselves, and only
+/// a superuser may end them.
 pub(crate) async fn end_sessions(admin: &Session, name: &str) -> Result<()> {
     let sql = format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} \
+         AND pid <> pg_backend_pid() AND usesysid IS NOT NULL",
         literal(name)
     );
     admin.execute(&sql).await
@@ -134,5 +159,9 @@ pub(crate) async fn end_sessions(admin: &Session, name: &str) -> Result<()> {
 /// Removes a database, if it exists.
 pub(crate) async fn drop_database(admin: &Session, name: &str) -> Result<()> {
     end_sessions(admin, name).await?;
+    let template = format!("SELECT FROM pg_database WHERE datname = {} AND datistemplate", literal(name));
+    if !admin.rows(&template).await?.is_empty() {
+        admin.execute(&format!("ALTER DATABASE {} IS_TEMPLATE false", identifier(name))).await?;
+    }
     admin.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await
 }

@@ -4,6 +4,8 @@
 
 #[path = "conformance/backup.rs"]
 mod backup;
+#[path = "conformance/edges.rs"]
+mod edges;
 #[path = "conformance/faults.rs"]
 mod faults;
 #[path = "conformance/health.rs"]
@@ -12,6 +14,8 @@ mod health;
 mod memory;
 #[path = "conformance/restore.rs"]
 mod restore;
+#[path = "conformance/rights.rs"]
+mod rights;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +34,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 fn main() -> ExitCode {
-    let cases = [health::CASES, backup::CASES, restore::CASES, faults::CASES].concat();
+    let cases = [health::CASES, backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     let case = |(name, run): Case| {
         trial(name, "postgres", async move || {
             // The first step of each case; it tells a missing server apart from a failed case.

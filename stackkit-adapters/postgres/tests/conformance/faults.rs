@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_killed_tool_fails_the_artifact,
     a_failing_sink_ends_the_tool,
     a_dropped_run_ends_the_tool,
+    a_lost_snapshot_fails_the_artifact,
     secrets_reach_the_tool_by_its_environment_only,
 ];
 
@@ -133,6 +134,35 @@ async fn a_dropped_run_ends_the_tool() {
         started = tokio::time::timeout(Duration::from_secs(20), started) => started.expect("the tool starts"),
     }
     assert!(!is_alive(pid_file.path()), "the tool was ended");
+    assert_eq!(sink.count(), 0);
+}
+
+/// With the session go its locks: from then on a `TRUNCATE` may empty a table that the tool has not reached yet.
+async fn a_lost_snapshot_fails_the_artifact() {
+    let (postgres, service) = filled().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let go_on = directory.path().join("go-on");
+    let fake = fake_pg_dump("99.1", &format!("echo bytes; until [ -e {} ]; do sleep 0.01; done", go_on.display()));
+    let service = with_tools(&service, fake.path());
+    let sink = Memory::default();
+    let end = async {
+        // Idle again with the count done, which would fail by itself.
+        let lost = format!(
+            "select 1 / count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = '{}' \
+             and application_name = 'stackkit' and state = 'idle in transaction' and query like 'WITH own%'",
+            postgres.database()
+        );
+        while postgres.execute(&lost).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let end = async {
+        let ended = tokio::time::timeout(Duration::from_secs(20), end).await;
+        std::fs::write(&go_on, "").expect("a file");
+        ended.expect("the session is found");
+    };
+    let (ran, ()) = tokio::join!(run(&service, &sink), end);
+    assert_eq!(ran.expect_err("the snapshot is lost").kind(), ErrorKind::Unreachable);
     assert_eq!(sink.count(), 0);
 }
 

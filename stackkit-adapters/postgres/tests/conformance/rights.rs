@@ -1,0 +1,119 @@
+//! Roles that may do less than a superuser, and locks that others hold.
+
+use std::time::Duration;
+
+use stackkit_core::backup::{DumpContext, RestoreOptions, TargetState};
+use stackkit_core::{BackupProvider, Error, ErrorKind};
+use stackkit_fixtures::PostgresFixture;
+use stackkit_postgres::Postgres;
+
+use crate::memory::{dump, restore};
+use crate::{Case, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    an_ordinary_role_restores_its_own_database,
+    a_table_that_may_not_be_read_is_named,
+    row_security_fails_a_dump,
+    a_locked_table_is_busy,
+    shadowed_functions_are_not_called,
+];
+
+/// A role of its own for the case, and the service that logs in as it.
+async fn role(postgres: &PostgresFixture, attributes: &str) -> (String, Postgres) {
+    let role = format!("r_{}", postgres.database());
+    postgres.execute(&format!("create role {role} login {attributes}")).await.expect("a role");
+    let url = postgres.url().replace("postgres@", &format!("{role}@"));
+    (role, Postgres::from_url(&url).expect("a URL"))
+}
+
+async fn an_ordinary_role_restores_its_own_database() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let (role, service) = role(&postgres, "createdb").await;
+    let name = postgres.database();
+    let setup = format!(
+        "alter database {name} owner to {role}; set role {role}; \
+         create table t as select g from generate_series(1, 1000) g; comment on database {name} is 'mine'"
+    );
+    postgres.execute(&setup).await.expect("a table");
+    let (memory, report) = dump(&service).await.expect("a dump");
+    postgres.execute("delete from t").await.expect("a loss");
+    let restored = restore(&service, &memory, &report).await.expect("a restore");
+    assert_eq!(restored.census, report.census);
+    let owner = "select pg_get_userbyid(datdba) || shobj_description(oid, 'pg_database') \
+        from pg_database where datname = current_database()";
+    assert_eq!(postgres.query(owner).await.expect("an owner")[0][0], Some(format!("{role}mine")));
+}
+
+async fn a_table_that_may_not_be_read_is_named() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    postgres
+        .execute(
+            "create table open as select 1 x; create table \"shut 'it\" as select 1 x; grant select on open to public",
+        )
+        .await
+        .expect("tables");
+    let (_role, service) = role(&postgres, "").await;
+    let error = service.begin(&DumpContext::new()).await.map(drop).expect_err("a right is missing");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::PermissionDenied, Some("42501")), "{error:?}");
+    assert!(error.to_string().contains("shut 'it") && !error.to_string().contains("open"), "{error}");
+}
+
+async fn row_security_fails_a_dump() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let (role, service) = role(&postgres, "").await;
+    let setup = format!(
+        "create table t as select g from generate_series(1, 10) g; grant select on t to {role}; \
+         alter table t enable row level security; create policy part on t using (g < 5)"
+    );
+    postgres.execute(&setup).await.expect("a policy");
+    let error = dump(&service).await.map(drop).expect_err("rows would be left out");
+    assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ToolFailed), "{error:?}");
+    assert_eq!(service.census().await.expect_err("rows would be left out").kind(), ErrorKind::PermissionDenied);
+}
+
+async fn a_locked_table_is_busy() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    postgres.execute("create table t as select 1 x").await.expect("a table");
+    let service = Postgres::from_url(&postgres.url()).expect("a URL");
+    let service = Postgres::new(service.config().clone().with_lock_timeout(Duration::from_millis(200)));
+    let (memory, report) = dump(&service).await.expect("a dump");
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    let locked = postgres.execute("begin; lock table t in access exclusive mode; select pg_sleep(60)");
+    let waits = async {
+        let held = "select 1 / count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted \
+            and relation = 't'::regclass";
+        while postgres.query(held).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let busy = |error: Error| assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+        busy(service.begin(&DumpContext::new()).await.map(drop).expect_err("locked"));
+        busy(service.census().await.map(drop).expect_err("locked"));
+        busy(service.plan_restore(&memory, &RestoreOptions::new()).await.map(drop).expect_err("locked"));
+        let cx = stackkit_core::backup::RestoreContext::new().with_expected(report.census.clone());
+        let error = service.restore(plan, &memory, &cx).await.map(drop).expect_err("locked");
+        assert_eq!(error.target(), Some(TargetState::Old));
+        busy(error);
+    };
+    tokio::select! {
+        ended = locked => panic!("the lock was given up: {ended:?}"),
+        waited = tokio::time::timeout(Duration::from_secs(20), waits) => waited.expect("nothing hangs"),
+    }
+}
+
+/// A role's own `search_path` may put a schema that others write to before the system's.
+async fn shadowed_functions_are_not_called() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let (role, service) = role(&postgres, "superuser").await;
+    let setup = format!(
+        "create schema evil; create table evil.called (x text); create table t as select 1 x; \
+         create function evil.set_config(text, text, boolean) returns text language sql \
+             as $$ insert into evil.called values ('set_config'); select '' $$; \
+         alter role {role} set search_path = evil, pg_catalog"
+    );
+    postgres.execute(&setup).await.expect("a trap");
+    let (memory, report) = dump(&service).await.expect("a dump");
+    restore(&service, &memory, &report).await.expect("a restore");
+    assert_eq!(report.census.count("tables.evil.called.rows"), 0);
+    let called = postgres.query("select count(*) from evil.called").await.expect("a count");
+    assert_eq!(called[0][0].as_deref(), Some("0"));
+}

@@ -109,6 +109,11 @@ async fn tls() -> Outcome {
     let distrusting: Arc<dyn Service> = Arc::new(Redis::from_url(&url)?);
     let unknown = refused("an unknown certificate", &[ErrorKind::Config], probe(&distrusting, Tier::Ping).await)?;
     check(!unknown.mends_by_waiting(), || "waiting does not make a certificate trusted".to_owned())?;
+    // A trusted certificate is one of a host: this one is not for its address.
+    let address = format!("{}?ca_file={}", url.replace("localhost", "127.0.0.1"), certificate.display());
+    let mismatch: Arc<dyn Service> = Arc::new(Redis::from_url(&address)?);
+    let mismatch = refused("another host", &[ErrorKind::Config], probe(&mismatch, Tier::Ping).await)?;
+    check(!mismatch.mends_by_waiting(), || "waiting does not rename a host".to_owned())?;
     let plain: Arc<dyn Service> = Arc::new(Redis::from_url(&url.replace("rediss:", "redis:"))?);
     refused("no TLS", &[ErrorKind::Unreachable, ErrorKind::Unexpected], probe(&plain, Tier::Ping).await).map(drop)
 }

@@ -27,6 +27,12 @@ pub(crate) async fn content(redis: &RedisFixture) -> Result<String> {
     Ok(format!("{digest} {functions:?} {stream:?}"))
 }
 
+/// Sends a signal, such as `-STOP`, to a server.
+pub(crate) async fn signal(redis: &RedisFixture, signal: &str) -> Result<()> {
+    let pid = redis.pid().expect("a server that runs").to_string();
+    Tool::new(find_tool("kill", &path_directories())?).arg(signal).arg(pid).output(TOOL_LIMIT).await.map(drop)
+}
+
 fn words<A: AsRef<[u8]>>(words: &[A]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_ref().to_vec()).collect()
 }

@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use stackkit_core::backup::{ArtifactName, DumpContext};
+use stackkit_core::backup::{ArtifactName, ArtifactSource, DumpContext};
 use stackkit_core::{ErrorKind, Service};
 use stackkit_fixtures::conformance::{MemorySink, Outcome, SinkFault, check, dump, refused, same, trial};
 use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_until};
 use stackkit_redis::rdb::{Event, Reader};
 use stackkit_redis::{Redis, RedisConfig};
 
-use crate::data::{check_rdb, content, every_type, info};
+use crate::data::{check_rdb, content, every_type, info, signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("redis::small_data_comes_from_the_servers_disk", "redis", small),
         trial("redis::data_is_streamed_where_that_costs_no_delay", "redis", streamed),
         trial("redis::a_stream_that_nobody_reads_does_not_block_another_for_ever", "redis", blocked),
+        trial("redis::a_server_that_stops_half_way_is_a_timeout_and_no_artifact", "redis", frozen),
         trial("redis::a_dump_under_writes_is_of_one_moment", "redis", one_moment),
         trial("redis::a_failed_save_is_told_and_then_worked_around", "redis", failed_save),
         trial("redis::a_dump_without_checksum_warns", "redis", without_checksum),
@@ -200,4 +201,23 @@ async fn orphan() -> Outcome {
     check(error.to_string().contains("link to its master"), || format!("{error}"))?;
     let seen = stackkit_fixtures::conformance::probe(&service(&replica), stackkit_core::health::Tier::Vitals).await?;
     check(seen.findings.iter().any(|finding| finding.code == "redis.link.down"), || format!("{:?}", seen.findings))
+}
+
+/// It neither sends nor closes: without a limit that would be waited for as long as for a slow one.
+async fn frozen() -> Outcome {
+    let redis = redis_with(RedisOptions::new().with_setting("rdbcompression", "no")).await?;
+    redis.command(&["DEBUG", "POPULATE", "2000", "key", "20000"]).await?;
+    let impatient = Redis::new(RedisConfig::unix(redis.socket()).with_stall_timeout(Duration::from_secs(1)));
+    let provider = impatient.backup_provider().expect("a provider");
+    let dump = provider.begin(&DumpContext::new()).await?;
+    let sink = MemorySink::new(SinkFault::Slow);
+    let freeze = async {
+        wait_until("the dump is under way", Duration::from_secs(30), async || (sink.calls() > 1).then_some(())).await?;
+        signal(&redis, "-STOP").await
+    };
+    let (dumped, frozen) = tokio::join!(dump.run(&sink), freeze);
+    signal(&redis, "-CONT").await?;
+    frozen?;
+    refused("a dump", &[ErrorKind::Timeout], dumped.map(drop))?;
+    check(sink.backup().artifacts().is_empty(), || "half a file became an artifact".to_owned())
 }

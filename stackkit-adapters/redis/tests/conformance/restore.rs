@@ -13,7 +13,7 @@ use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_unti
 use stackkit_redis::Redis;
 use stackkit_redis::rdb::Writer;
 
-use crate::data::{content, every_type};
+use crate::data::{content, every_type, signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("redis::what_the_target_can_not_hold_is_refused_first", "redis", refused_first),
         trial("redis::a_target_without_room_keeps_its_data", "redis", without_room),
         trial("redis::a_value_that_the_server_refuses_leaves_a_partial_target", "redis", partial),
+        trial("redis::a_server_killed_during_a_restore_is_partial", "redis", killed),
         trial("redis::functions_are_replaced", "redis", functions),
         trial("redis::a_replica_is_no_target", "redis", replica),
     ]
@@ -190,6 +191,26 @@ async fn partial() -> Outcome {
     let mut writer = Writer::new(10);
     writer.select(0).record(0, b"first", b"\x01v").record(16, b"k", b"\x05wrong").record(0, b"last", b"\x01v");
     let error = refused("a nonsense value", &[ErrorKind::Unexpected], apply(&redis, writer.finish()).await)?;
+    same("target", &Some(TargetState::Partial), &error.target())
+}
+
+async fn killed() -> Outcome {
+    let (full, target) = (redis().await?, redis().await?);
+    full.command(&["DEBUG", "POPULATE", "200000", "key", "100"]).await?;
+    target.command(&["SET", "old", "v"]).await?;
+    let dumped = dump(&service(&full)).await?;
+    let kill = async {
+        wait_until("keys are restored", Duration::from_secs(30), async || {
+            let keys: u64 = target.command(&["DBSIZE"]).await.ok()?.text().parse().ok()?;
+            (keys > 100).then_some(())
+        })
+        .await?;
+        signal(&target, "-KILL").await
+    };
+    let service = service(&target);
+    let (restored, killed) = tokio::join!(restore(&service, &dumped), kill);
+    killed?;
+    let error = refused("a restore", &[ErrorKind::Unreachable], restored)?;
     same("target", &Some(TargetState::Partial), &error.target())
 }
 

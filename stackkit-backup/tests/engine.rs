@@ -70,6 +70,7 @@ fn main() -> ExitCode {
         faults::every_call_fails_before_its_effect,
         faults::every_call_fails_after_its_effect,
         faults::every_call_fails_on_a_disk,
+        faults::a_storage_that_loses_bytes_is_found_before_the_commit,
         faults::a_provider_cannot_ignore_a_write_error,
         restore::a_wiped_stack_comes_back,
         restore::only_what_is_chosen_is_restored,

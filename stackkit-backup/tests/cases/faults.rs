@@ -102,3 +102,13 @@ pub(crate) async fn a_manifest_that_cannot_be_read_is_listed_as_damaged() {
     plan.fail_at(plan.calls());
     assert_eq!(repository.list().await.unwrap_err().kind(), ErrorKind::Io);
 }
+
+pub(crate) async fn a_storage_that_loses_bytes_is_found_before_the_commit() {
+    let plan = Plan::new(usize::MAX, When::Before);
+    let store = Arc::new(Faulty { inner: Arc::new(InMemory::new()), plan: Arc::clone(&plan) });
+    let repository = Repository::with_store(store, options()).await.unwrap();
+    plan.lose_bytes();
+    let error = repository.backup(&stack_of([Shelf::new("shelf").with("item", "x")])).run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+    assert!(repository.list_all().await.unwrap().is_empty());
+}

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
@@ -30,9 +30,16 @@ pub(crate) struct Plan {
     when: When,
     /// Parts are not taken any more.
     stalled: AtomicBool,
+    /// Uploads lose their last byte, and nobody is told.
+    lossy: AtomicBool,
 }
 
 impl Plan {
+    /// From now on every upload loses its last byte.
+    pub(crate) fn lose_bytes(&self) {
+        self.lossy.store(true, Ordering::SeqCst);
+    }
+
     /// Fails call number `fail_at`, from 0.
     pub(crate) fn new(fail_at: usize, when: When) -> Arc<Self> {
         Arc::new(Self {
@@ -40,6 +47,7 @@ impl Plan {
             fail_at: AtomicUsize::new(fail_at),
             when,
             stalled: AtomicBool::new(false),
+            lossy: AtomicBool::new(false),
         })
     }
 
@@ -97,7 +105,8 @@ impl ObjectStore for Faulty {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.plan.call(self.inner.put_multipart_opts(location, opts)).await?;
-        Ok(Box::new(FaultyUpload { inner, plan: Arc::clone(&self.plan) }))
+        let (store, path) = (Arc::clone(&self.inner), location.clone());
+        Ok(Box::new(FaultyUpload { inner, plan: Arc::clone(&self.plan), store, path }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -129,6 +138,8 @@ impl ObjectStore for Faulty {
 struct FaultyUpload {
     inner: Box<dyn MultipartUpload>,
     plan: Arc<Plan>,
+    store: Arc<dyn ObjectStore>,
+    path: Path,
 }
 
 #[async_trait]
@@ -144,7 +155,12 @@ impl MultipartUpload for FaultyUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.plan.call(self.inner.complete()).await
+        let put = self.plan.call(self.inner.complete()).await?;
+        if self.plan.lossy.load(Ordering::SeqCst) {
+            let whole = self.store.get(&self.path).await?.bytes().await?;
+            self.store.put(&self.path, whole.slice(..whole.len() - 1).into()).await?;
+        }
+        Ok(put)
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -19,6 +19,8 @@ enum Answer {
     Fails(ErrorKind),
     Hangs,
     Panics,
+    /// Answers, but never counts.
+    Vast,
     /// Blocks its thread until the sender is gone.
     Blocks(Arc<Mutex<mpsc::Receiver<()>>>),
 }
@@ -74,7 +76,8 @@ impl HealthCheck for Scripted {
             Answer::Healthy => Ok(Observation::new()),
             Answer::Load(load) => Ok(Observation::new().gauge("load_ratio", load)),
             Answer::Fails(kind) => Err(Error::new(kind, "as scripted").with_source(Error::config("driver text"))),
-            Answer::Hangs => std::future::pending().await,
+            Answer::Vast if cx.tier() < Tier::Inventory => Ok(Observation::new()),
+            Answer::Hangs | Answer::Vast => std::future::pending().await,
             Answer::Panics => panic!("as scripted"),
             Answer::Blocks(until) => {
                 let _ = until.lock().unwrap().recv();
@@ -305,6 +308,38 @@ async fn a_slow_inventory_does_not_make_a_service_unknown() {
         tick.tick().await;
     }
     assert_eq!(log.tiers.lock().unwrap()[1], Tier::Inventory);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_too_large_to_be_counted_still_serves() {
+    let (service, log) = scripted("a", [Answer::Vast]);
+    let stack = Stack::builder("s").service(service).build().unwrap();
+    let monitor = Monitor::start(&stack);
+    let mut changes = monitor.changes();
+    assert_eq!(changes.next().await.unwrap().to, Status::Healthy);
+    let minutes = Duration::from_secs(5 * 60);
+    assert!(timeout(minutes, changes.next()).await.is_err(), "a missing inventory made the service unready");
+    assert_eq!(status(&monitor.report(), "a"), Status::Healthy);
+    let inventories = log.tiers.lock().unwrap().iter().filter(|tier| **tier == Tier::Inventory).count();
+    assert_eq!(inventories, 1, "the next inventory waits for its interval");
+    let report = stack.check_now(&[]).await;
+    let findings = &report.service("a").unwrap().observation.as_ref().unwrap().findings;
+    assert_eq!(findings[0].message, "the inventory could not be taken: timeout");
+    assert!(report.ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_an_inventory_measurement_holds_between_inventories() {
+    let (service, log) = scripted("a", [Answer::Healthy]);
+    let limits = Thresholds::new().with_limit("size_bytes", Limit::WarnAbove(7.0));
+    let stack = Stack::builder("s").service(service.with_thresholds(limits)).build().unwrap();
+    stack.check_now(&[]).await;
+    advance(Duration::from_secs(1)).await;
+    let monitor = Monitor::start(&stack);
+    assert_eq!(status(&monitor.report(), "a"), Status::Unknown, "a new monitor believes no old probe");
+    let report = monitor.wait_ready(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(log.tiers.lock().unwrap().last(), Some(&Tier::Vitals));
+    assert_eq!(status(&report, "a"), Status::Degraded);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,8 @@ pub enum Tier {
     /// What one round trip can tell: memory, connections, roles.
     #[default]
     Vitals,
-    /// Sizes per database, table or key space: may cost tens of milliseconds on the server.
+    /// Sizes per database, table or key space: may cost tens of milliseconds on the server. One that fails is told by
+    /// a finding, and the vitals decide: a store that is too large to be counted in time still serves.
     Inventory,
 }
 

@@ -54,8 +54,11 @@ impl Monitor {
     #[must_use]
     pub fn start(stack: &Stack) -> Self {
         let probers: Vec<Arc<Prober>> = stack.probers().cloned().collect();
-        let services: Vec<ServiceReport> = probers.iter().map(|prober| prober.report()).collect();
-        let report = Report::new(stack.name().to_owned(), stack.clock().now(), services.clone());
+        let now = stack.clock().now();
+        // What an earlier monitor or check saw may be hours old.
+        let unknown = |prober: &Arc<Prober>| ServiceReport { status: Status::Unknown, since: now, ..prober.report() };
+        let services: Vec<ServiceReport> = probers.iter().map(unknown).collect();
+        let report = Report::new(stack.name().to_owned(), now, services.clone());
         let (publish, reports) = watch::channel(Arc::new(report));
         let board = Arc::new(Board {
             stack: stack.name().to_owned(),

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::{Finding, Observation, ProbeContext, ProbeFailure, ServiceReport, Status, Tier};
+use crate::health::{Axis, Finding, Observation, ProbeContext, ProbeFailure, ServiceReport, Severity, Status, Tier};
 use crate::service::ServiceId;
 use crate::stack::StackEntry;
 
@@ -45,6 +45,19 @@ struct State {
     observation: Option<Arc<Observation>>,
     inventory: Option<Arc<Observation>>,
     exceeded: Vec<Finding>,
+}
+
+/// One look at the service.
+struct Look {
+    tier: Tier,
+    latency: Duration,
+    outcome: Result<Observation>,
+}
+
+/// Says that the inventory is missing, without any driver's text.
+fn left_out(error: &Error) -> Finding {
+    let message = format!("the inventory could not be taken: {}", error.kind());
+    Finding::new("probe.inventory.failed", Axis::Risk, Severity::Info, message)
 }
 
 impl Prober {
@@ -115,6 +128,18 @@ impl Prober {
 
     async fn probe_alone(&self, tier: Tier) {
         let started_at = self.clock.instant();
+        let mut look = self.look(tier).await;
+        if let (Tier::Inventory, Err(error)) = (tier, &look.outcome) {
+            // Counting everything may take longer than it may: that says nothing of whether the service serves.
+            let left_out = left_out(error);
+            look = self.look(Tier::Vitals).await;
+            look.outcome = look.outcome.map(|observation| observation.finding(left_out));
+        }
+        self.record(started_at, tier, look);
+    }
+
+    async fn look(&self, tier: Tier) -> Look {
+        let started_at = self.clock.instant();
         let deadline = self.clock.deadline(self.entry.intervals.timeout_of(tier));
         let cx = ProbeContext::new(tier, deadline)
             .with_previous(self.state().observation.clone())
@@ -123,7 +148,7 @@ impl Prober {
         if let Err(error) = &outcome {
             tracing::debug!(service = %self.id(), error.kind = error.kind().as_str(), error = %error.chain(), "probe failed");
         }
-        self.record(started_at, tier, outcome);
+        Look { tier, latency: self.clock.instant() - started_at, outcome }
     }
 
     /// Runs the probe in a task of its own, so that a panic or a blocked thread stays there.
@@ -180,19 +205,18 @@ impl Prober {
         blocked.as_ref().is_some_and(|task| !task.is_finished())
     }
 
-    fn record(&self, started_at: Instant, tier: Tier, outcome: Result<Observation>) {
-        let ended_at = self.clock.instant();
+    fn record(&self, started_at: Instant, tier: Tier, look: Look) {
         let now = self.clock.now();
         let mut state = self.state();
         state.started_at = Some(started_at);
         state.tier = tier;
-        state.latency = Some(ended_at - started_at);
+        state.latency = Some(look.latency);
         state.checked_at = Some(now);
-        let status = match outcome {
+        let status = match look.outcome {
             Ok(observation) => {
+                let observation = state.keep(observation, look.tier);
                 let (status, exceeded) = self.entry.thresholds.judge(&observation);
                 state.exceeded = exceeded;
-                state.keep(observation, tier);
                 state.successes_count = state.successes_count.saturating_add(1);
                 state.failures_count = 0;
                 state.failure = None;
@@ -214,19 +238,22 @@ impl Prober {
 }
 
 impl State {
-    /// Stores an observation; what only the inventory tier measures stays visible until the next inventory.
-    fn keep(&mut self, mut observation: Observation, tier: Tier) {
+    /// Stores an observation; what only the inventory tier measures stays visible, and limited by thresholds, until the
+    /// next inventory.
+    fn keep(&mut self, mut observation: Observation, tier: Tier) -> Arc<Observation> {
         if tier == Tier::Inventory {
             let observation = Arc::new(observation);
             self.inventory = Some(observation.clone());
-            self.observation = Some(observation);
-            return;
+            self.observation = Some(observation.clone());
+            return observation;
         }
         if let Some(inventory) = &self.inventory {
             let missing = |name: &str| observation.measurements.iter().all(|seen| seen.name != name);
             let kept: Vec<_> = inventory.measurements.iter().filter(|old| missing(&old.name)).cloned().collect();
             observation.measurements.extend(kept);
         }
-        self.observation = Some(Arc::new(observation));
+        let observation = Arc::new(observation);
+        self.observation = Some(observation.clone());
+        observation
     }
 }

@@ -1,11 +1,15 @@
 //! Expiries, hints, other versions, and what is refused before the first write.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use libtest_mimic::Trial;
 use stackkit_core::backup::{
-    ArtifactInfo, ArtifactName, ArtifactSpec, RestoreContext, RestoreOptions, RestoreReport, TargetState,
+    ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource, ArtifactSpec, RestoreContext, RestoreOptions,
+    RestoreReport, TargetState,
 };
 use stackkit_core::{ErrorKind, Result, Service};
 use stackkit_fixtures::conformance::{MemoryBackup, Outcome, check, dump, refused, restore, same, trial};
@@ -25,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("redis::what_the_target_can_not_hold_is_refused_first", "redis", refused_first),
         trial("redis::a_target_without_room_keeps_its_data", "redis", without_room),
         trial("redis::a_value_that_the_server_refuses_leaves_a_partial_target", "redis", partial),
+        trial("redis::bytes_that_change_after_they_were_checked_are_found", "redis", changing),
         trial("redis::a_server_killed_during_a_restore_is_partial", "redis", killed),
         trial("redis::functions_are_replaced", "redis", functions),
         trial("redis::a_replica_is_no_target", "redis", replica),
@@ -191,6 +196,46 @@ async fn partial() -> Outcome {
     let mut writer = Writer::new(10);
     writer.select(0).record(0, b"first", b"\x01v").record(16, b"k", b"\x05wrong").record(0, b"last", b"\x01v");
     let error = refused("a nonsense value", &[ErrorKind::Unexpected], apply(&redis, writer.finish()).await)?;
+    same("target", &Some(TargetState::Partial), &error.target())
+}
+
+/// Sound when it is read for the first time, and another file of the same shape from then on.
+struct Changing {
+    sound: MemoryBackup,
+    changed: MemoryBackup,
+    opened: AtomicBool,
+}
+
+#[async_trait]
+impl ArtifactSource for Changing {
+    fn artifacts(&self) -> &[ArtifactInfo] {
+        self.sound.artifacts()
+    }
+
+    async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
+        match self.opened.swap(true, Ordering::SeqCst) {
+            false => self.sound.open(name).await,
+            true => self.changed.open(name).await,
+        }
+    }
+
+    async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {
+        self.sound.open_range(name, plain_bytes).await
+    }
+}
+
+async fn changing() -> Outcome {
+    let redis = redis().await?;
+    let sound = Writer::new(10).select(0).record(0, b"k", b"\x04good").finish();
+    let mut changed = sound.clone();
+    let at = changed.windows(4).position(|word| word == b"good").expect("the value");
+    changed[at] = b'f';
+    let source = Changing { sound: backup(sound)?, changed: backup(changed)?, opened: AtomicBool::new(false) };
+    let service = service(&redis);
+    let provider = service.backup_provider().expect("a provider");
+    let plan = provider.plan_restore(&source, &RestoreOptions::new()).await?;
+    let restored = provider.restore(plan, &source, &RestoreContext::new()).await;
+    let error = refused("changed bytes", &[ErrorKind::Integrity], restored)?;
     same("target", &Some(TargetState::Partial), &error.target())
 }
 

@@ -71,7 +71,7 @@ pub(crate) async fn every_call_fails_on_a_disk() {
 
 pub(crate) async fn a_provider_cannot_ignore_a_write_error() {
     let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(32 * FRAME).collect();
-    let shelf = Shelf::new("shelf").with("item", noise).with_fault(Fault::IgnoresWriteErrors);
+    let shelf = Shelf::new("shelf").with("item", noise).with("other", "x").with_fault(Fault::IgnoresWriteErrors);
     let stack = stack_of([shelf]);
     // Marker, instructions twice, marker again, the upload: the sixth call is the first part.
     for call in 5..10 {
@@ -80,6 +80,7 @@ pub(crate) async fn a_provider_cannot_ignore_a_write_error() {
         let repository = Repository::with_store(store, options()).await.unwrap();
         let error = repository.backup(&stack).run().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unexpected, "call {call}: {error}");
+        assert!(error.to_string().contains("could not be stored"), "call {call}: {error}");
         assert!(repository.list().await.unwrap().is_empty());
     }
 }

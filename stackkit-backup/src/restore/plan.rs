@@ -10,7 +10,14 @@ use crate::id::BackupId;
 /// What a restore of a backup into a stack would do: plain data that can be shown, stored and applied later.
 ///
 /// It is tied to the bytes of the backup's manifest and, through each service's plan, to the state of each target. If
-/// either changed since, it is refused.
+/// either changed since, it is refused. Only [`Repository::plan_restore`](crate::Repository::plan_restore) makes one:
+///
+/// ```compile_fail,E0639
+/// # fn made_up(backup: stackkit_backup::BackupId) -> stackkit_backup::StackRestorePlan {
+/// let (stack, manifest_blake3) = (String::new(), String::new());
+/// stackkit_backup::StackRestorePlan { backup, stack, manifest_blake3, services: Vec::new(), skipped: Vec::new() }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StackRestorePlan {

@@ -47,6 +47,15 @@ pub trait BackupProvider: Service {
 
     /// Carries out a plan. Until its last step the old data is intact, wherever the store can do that.
     ///
+    /// Without a plan there is no restore:
+    /// ```compile_fail,E0061
+    /// # use stackkit_core::backup::{ArtifactSource, BackupProvider, RestoreContext};
+    /// # async fn overwrite(provider: &dyn BackupProvider, source: &dyn ArtifactSource) -> stackkit_core::Result<()> {
+    /// provider.restore(source, &RestoreContext::new()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// `Incompatible` if the target changed since the plan was made. Every error of a restore carries a
     /// [`TargetState`](crate::backup::TargetState): which data the target holds.

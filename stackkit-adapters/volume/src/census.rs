@@ -142,7 +142,7 @@ pub(crate) fn take(path: &Path, cancel: &Cancel) -> Result<(Census, Warnings)> {
                 Some((_, node)) => tally.hard_link(path, node),
                 None => {
                     let xattrs = file_xattrs(std::os::fd::AsFd::as_fd(&file), path)?;
-                    let content = hash_file(&file, &meta, &mut buffer, path)?;
+                    let content = hash_file(&file, &meta, &mut buffer, path, cancel)?;
                     let node = file_node(meta.mode, meta.size, &content, &xattrs);
                     tally.file(path, meta.size, node);
                     if !links.remember(&meta, path, node) {
@@ -158,7 +158,7 @@ pub(crate) fn take(path: &Path, cancel: &Cancel) -> Result<(Census, Warnings)> {
 }
 
 /// How many bytes the regular files of a tree have, and a hash that changes whenever the tree does: over the path,
-/// kind, size and time of change of each entry. One `stat` each; nothing is read.
+/// kind, size and times of change of each entry, of its content and of its inode. One `stat` each; nothing is read.
 pub(crate) fn fingerprint(path: &Path, cancel: &Cancel) -> Result<TreeStat> {
     let mut walk = Walk::open(path, FileAccess::Stat)?;
     let mut hasher = blake3::Hasher::new();
@@ -184,10 +184,11 @@ pub(crate) fn fingerprint(path: &Path, cancel: &Cancel) -> Result<TreeStat> {
         }
         put(&mut hasher, path);
         hasher.update(&[kind]);
-        for number in [meta.size.to_le_bytes(), meta.mtime.seconds.to_le_bytes()] {
-            hasher.update(&number);
+        hasher.update(&meta.size.to_le_bytes());
+        for time in [meta.mtime, meta.ctime] {
+            hasher.update(&time.seconds.to_le_bytes());
+            hasher.update(&time.nanoseconds.to_le_bytes());
         }
-        hasher.update(&meta.mtime.nanoseconds.to_le_bytes());
     }
     stat.fingerprint = hasher.finalize().to_hex().to_string();
     Ok(stat)

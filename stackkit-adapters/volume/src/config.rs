@@ -9,6 +9,9 @@ use stackkit_core::{ConfigFault, Error, Result, ServiceId};
 /// The environment variable that [`Volume::from_env`](crate::Volume::from_env) reads the directory from.
 pub const ENV_PATH: &str = "STACKKIT_VOLUME_PATH";
 
+/// How many links are followed one after the other (`MAXSYMLINKS` of Linux).
+const LINKS_MAX: usize = 40;
+
 /// The id of a volume whose own is missing or not valid.
 pub(crate) const DEFAULT_ID: &str = "volume";
 
@@ -100,16 +103,23 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The path itself, with the symbolic links that lead to it resolved: a restore replaces the directory, not a link.
+/// The path itself, with the symbolic links that lead to it resolved, also where the directory is gone: a restore
+/// replaces the directory, not a link.
 pub(crate) fn resolve(path: &Path) -> PathBuf {
-    if let Ok(resolved) = path.canonicalize() {
-        return resolved;
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        if let Ok(resolved) = path.canonicalize() {
+            return resolved;
+        }
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        let (Some(parent), Some(name)) = (parent, path.file_name()) else { return path };
+        let place = parent.join(name);
+        match place.read_link() {
+            Ok(target) => path = parent.join(target),
+            Err(_no_link) => return place,
+        }
     }
-    let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
-    match (parent, path.file_name()) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => path.to_path_buf(),
-    }
+    path
 }
 
 #[cfg(test)]

@@ -192,12 +192,12 @@ impl<'a> Dumper<'a> {
         let mut hasher = blake3::Hasher::new();
         let (mut position, mut stored, mut is_short) = (0, 0, false);
         for extent in extents.unwrap_or_else(|| vec![Extent { offset: 0, length: meta.size }]) {
-            hash_zeros(&mut hasher, extent.offset - position);
+            hash_zeros(&mut hasher, extent.offset - position, self.cancel)?;
             is_short |= !self.extent(path, file, extent, &mut hasher)?;
             position = extent.offset + extent.length;
             stored += extent.length;
         }
-        hash_zeros(&mut hasher, meta.size - position);
+        hash_zeros(&mut hasher, meta.size - position, self.cancel)?;
         self.chunks.put_zeros(archive::padding(stored) as u64)?;
 
         let after = Meta::from(fstat(file).map_err(os_at("stat", path))?);
@@ -218,7 +218,7 @@ impl<'a> Dumper<'a> {
             let length = read_at(file.as_fd(), &mut space[..wanted], position).map_err(os_at("read", path))?;
             if length == 0 {
                 self.chunks.put_zeros(end - position)?;
-                hash_zeros(hasher, end - position);
+                hash_zeros(hasher, end - position, self.cancel)?;
                 return Ok(false);
             }
             hasher.update(&space[..length]);

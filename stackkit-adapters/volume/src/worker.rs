@@ -12,7 +12,7 @@ use crate::error::{Result, VolumeError};
 pub(crate) struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// `Cancelled` once the work is unwanted; to be asked at least once per entry of a tree.
+    /// `Cancelled` once the work is unwanted; to be asked at least once per entry of a tree, and per buffer of a file.
     pub(crate) fn check(&self) -> Result<()> {
         match self.0.load(Ordering::Relaxed) {
             true => Err(VolumeError::Cancelled),

@@ -5,6 +5,8 @@
 mod archive;
 #[path = "conformance/dump.rs"]
 mod dump;
+#[path = "conformance/edges.rs"]
+mod edges;
 #[path = "conformance/health.rs"]
 mod health;
 #[path = "conformance/hostile.rs"]
@@ -51,7 +53,9 @@ fn runtime() -> &'static Runtime {
 }
 
 fn main() -> ExitCode {
-    let cases = [archive::CASES, dump::CASES, restore::CASES, hostile::CASES, mounts::CASES, health::CASES].concat();
+    let cases =
+        [archive::CASES, dump::CASES, restore::CASES, hostile::CASES, edges::CASES, mounts::CASES, health::CASES]
+            .concat();
     let trial = |(name, case): Case| {
         Trial::ignorable_test(name.trim_start_matches("conformance::"), move || {
             Ok(match runtime().block_on(case()) {

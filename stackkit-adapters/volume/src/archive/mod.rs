@@ -23,6 +23,10 @@ pub(crate) const BLOCK_BYTES: usize = 512;
 /// and 64 KiB for the list of their names; 8 MiB holds every set met in practice and still bounds the memory.
 pub(crate) const EXTENDED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// The most extended attributes of one member that are read. Linux allows 64 KiB for the list of their names
+/// (`XATTR_LIST_MAX`), and one as short as `user.x` takes seven bytes of it.
+pub(crate) const XATTRS_MAX: usize = 64 * 1024 / 7;
+
 /// The most extents of one sparse file that are written: 1 MiB of memory. What lies behind them is stored with its
 /// holes filled.
 pub(crate) const EXTENTS_WRITE_MAX: usize = 64 * 1024;
@@ -104,7 +108,7 @@ pub(crate) enum Fault {
     Number,
     #[error("an extended header is malformed")]
     Extended,
-    #[error("an extended header or long name is longer than {EXTENDED_BYTES_MAX} bytes")]
+    #[error("an extended header or long name is longer than {EXTENDED_BYTES_MAX} bytes, or holds too many attributes")]
     ExtendedTooLong,
     #[error("the map of a sparse file is malformed")]
     SparseMap,

@@ -1,6 +1,6 @@
 //! PAX extended header records: `"<length> <key>=<value>\n"`.
 
-use super::{Fault, Timestamp, Xattr};
+use super::{EXTENDED_BYTES_MAX, Fault, Timestamp, XATTRS_MAX, Xattr};
 
 /// The prefix under which star, GNU tar and libarchive keep extended attributes.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
@@ -40,7 +40,11 @@ impl Records {
             self.take(key, value)?;
             bytes = rest;
         }
-        Ok(())
+        // Each header is bounded, but they add up.
+        match self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum::<usize>() {
+            ..=EXTENDED_BYTES_MAX => Ok(()),
+            _ => Err(Fault::ExtendedTooLong),
+        }
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
@@ -63,18 +67,20 @@ impl Records {
             b"GNU.sparse.name" => self.sparse.name = text(),
             b"GNU.sparse.realsize" => self.sparse.real_size = number()?,
             b"GNU.sparse.size" | b"GNU.sparse.numblocks" | b"GNU.sparse.map" => self.sparse.is_old = true,
-            _ => self.take_xattr(key, value),
+            _ => return self.take_xattr(key, value),
         }
         Ok(())
     }
 
-    fn take_xattr(&mut self, key: &[u8], value: &[u8]) {
-        let Some(name) = key.strip_prefix(XATTR_PREFIX) else { return };
+    fn take_xattr(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let Some(name) = key.strip_prefix(XATTR_PREFIX) else { return Ok(()) };
         let xattr = Xattr { name: unescape(name), value: value.to_vec() };
-        match self.xattrs.iter_mut().find(|known| known.name == xattr.name) {
-            Some(known) => *known = xattr,
-            None => self.xattrs.push(xattr),
+        match self.xattrs.iter().position(|known| known.name == xattr.name) {
+            Some(known) => self.xattrs[known] = xattr,
+            None if self.xattrs.len() < XATTRS_MAX => self.xattrs.push(xattr),
+            None => return Err(Fault::ExtendedTooLong),
         }
+        Ok(())
     }
 }
 

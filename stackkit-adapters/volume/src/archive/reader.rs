@@ -255,7 +255,8 @@ impl Reader {
         };
         match sparse {
             (Some(1), Some(0), Some(real_size)) => {
-                *size = real_size;
+                // A file can't be larger (`off_t`).
+                *size = i64::try_from(real_size).map(|_fits| real_size).map_err(|_out_of_range| Fault::Number)?;
                 self.state = State::Map { parser: MapParser::default(), entry: Box::new(entry), left: stored };
                 Ok(None)
             }

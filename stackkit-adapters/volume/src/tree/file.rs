@@ -8,6 +8,7 @@ use rustix::io::{Errno, pread};
 use super::{CHUNK_BYTES, Meta};
 use crate::archive::{EXTENTS_WRITE_MAX, Extent, Xattr};
 use crate::error::{Result, os_at};
+use crate::worker::Cancel;
 
 /// The longest list of attribute names, and the longest value, in bytes (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX` of Linux).
 const XATTR_BYTES_MAX: usize = 64 * 1024;
@@ -86,16 +87,23 @@ pub(crate) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> R
 }
 
 /// BLAKE3 of the content of a file, holes counted as the zeros that they read as.
-pub(crate) fn hash_file(file: &impl AsFd, meta: &Meta, buffer: &mut Vec<u8>, path: &[u8]) -> Result<blake3::Hash> {
+pub(crate) fn hash_file(
+    file: &impl AsFd,
+    meta: &Meta,
+    buffer: &mut Vec<u8>,
+    path: &[u8],
+    cancel: &Cancel,
+) -> Result<blake3::Hash> {
     let file = file.as_fd();
     buffer.resize(CHUNK_BYTES, 0);
     let mut hasher = blake3::Hasher::new();
     let mut position = 0;
     let extents = holes(file, meta).unwrap_or_else(|| vec![Extent { offset: 0, length: meta.size }]);
     for extent in extents {
-        hash_zeros(&mut hasher, extent.offset - position);
+        hash_zeros(&mut hasher, extent.offset - position, cancel)?;
         position = extent.offset;
         while position < extent.offset + extent.length {
+            cancel.check()?;
             let wanted = extent.offset + extent.length - position;
             let wanted = usize::try_from(wanted).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
             let length = read_at(file, &mut buffer[..wanted], position).map_err(os_at("read", path))?;
@@ -106,15 +114,17 @@ pub(crate) fn hash_file(file: &impl AsFd, meta: &Meta, buffer: &mut Vec<u8>, pat
             position += length as u64;
         }
     }
-    hash_zeros(&mut hasher, meta.size - position);
+    hash_zeros(&mut hasher, meta.size - position, cancel)?;
     Ok(hasher.finalize())
 }
 
 /// Adds `length` zeros to a hash.
-pub(crate) fn hash_zeros(hasher: &mut blake3::Hasher, mut length: u64) {
+pub(crate) fn hash_zeros(hasher: &mut blake3::Hasher, mut length: u64, cancel: &Cancel) -> Result<()> {
     while length > 0 {
+        cancel.check()?;
         let step = usize::try_from(length).unwrap_or(ZEROS.len()).min(ZEROS.len());
         hasher.update(&ZEROS[..step]);
         length -= step as u64;
     }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Owner, mode, attributes and times of a restored entry, set in the one order that works: a change of owner clears
-//! set-uid bits and capabilities, so it comes first; every change touches the times, so they come last.
+//! set-uid bits and capabilities, so it comes first; a read-only file takes no attributes, so its mode comes after them;
+//! every change touches the times, so they come last.
 
 use std::os::fd::BorrowedFd;
 
@@ -62,11 +63,11 @@ impl Seal {
         if let Some((uid, gid)) = self.owner.and_then(owner_to_set) {
             owner_result(fchown(file, Some(uid), Some(gid)), path, warnings)?;
         }
-        fchmod(file, Mode::from_raw_mode(self.mode)).map_err(os_at("set the mode", path))?;
         for xattr in &self.xattrs {
             let result = fsetxattr(file, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
             xattr_result(result, xattr, path, warnings)?;
         }
+        fchmod(file, Mode::from_raw_mode(self.mode)).map_err(os_at("set the mode", path))?;
         match self.mtime {
             Some(mtime) => futimens(file, &times(mtime)).map_err(os_at("set the time", path)),
             None => Ok(()),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::{
-    Access, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fstat, fsync,
-    mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
+    Access, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, accessat, fchmod, fremovexattr,
+    fstat, fsync, mkdirat, openat, renameat, renameat_with, statat, statx, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use stackkit_core::backup::TargetState;
@@ -25,6 +25,9 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// What the names beside the target take beside its own name, in bytes.
 const NAME_BYTES_ADDED: usize = 64;
+
+/// The attributes that a new directory takes over from its parent (`acl(5)`).
+const INHERITED: [&str; 2] = ["system.posix_acl_default", "system.posix_acl_access"];
 
 /// How old data makes room for the data of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +91,20 @@ impl Staging {
         mkdirat(CWD, &place, Mode::from_raw_mode(0o700)).map_err(os("create a directory", &place))?;
         let opened = open_directory(&place);
         let directory = opened.inspect_err(|_| drop(std::fs::remove_dir(&place)))?;
-        Ok(Self { target: target.to_path_buf(), place, kept_as, strategy, directory, is_armed: true })
+        let staging = Self { target: target.to_path_buf(), place, kept_as, strategy, directory, is_armed: true };
+        staging.disinherit()?;
+        Ok(staging)
+    }
+
+    /// Removes the access lists that the directory has from its parent, which would go on to all that is made in it.
+    fn disinherit(&self) -> Result<()> {
+        for list in INHERITED {
+            match fremovexattr(&self.directory, list) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(os("remove an access list", &self.place)(errno)),
+            }
+        }
+        Ok(())
     }
 
     /// Where the new data is written.

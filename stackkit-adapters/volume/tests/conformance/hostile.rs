@@ -21,10 +21,10 @@ pub(crate) const CASES: &[Case] = cases![
 ];
 
 /// A member: its name, type flag, link target, content.
-type Member<'a> = (&'a str, u8, &'a str, &'a [u8]);
+pub(crate) type Member<'a> = (&'a str, u8, &'a str, &'a [u8]);
 
 /// A plain ustar archive.
-fn archive(members: &[Member<'_>]) -> Backup {
+pub(crate) fn archive(members: &[Member<'_>]) -> Backup {
     let mut archive = Vec::new();
     for (name, flag, link, content) in members {
         let mut block = [0u8; 512];
@@ -53,7 +53,7 @@ fn archive(members: &[Member<'_>]) -> Backup {
     Backup::foreign(archive)
 }
 
-async fn refused(members: &[Member<'_>], kind: ErrorKind) {
+pub(crate) async fn refused(members: &[Member<'_>], kind: ErrorKind) {
     let place = Place::empty();
     fs::write(place.path().join("old"), "old").unwrap();
     let outside = place.directory.path().join("outside");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::site::Site;
-use crate::tool::{SmallDisk, Test, command, files, finish, folder_bytes, stackctl};
+use crate::tool::{SmallDisk, Test, command, files, folder_bytes, stackctl};
 
 /// Enough that a backup has ten distinguishable moments; random, so that stored bytes grow with plain ones.
 const VOLUME_BYTES: usize = 48 * 1024 * 1024;
@@ -73,8 +73,9 @@ fn an_interrupted_backup_leaves_nothing() {
     let site = Site::new(VOLUME_BYTES);
     let args = site.args(&["backup", "--unencrypted"]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let child = command("stackctl", &args).spawn().unwrap();
+    let mut child = command("stackctl", &args).spawn().unwrap();
     while folder_bytes(&site.repository()) < 2 * 1024 * 1024 {
+        assert_eq!(child.try_wait().unwrap(), None, "the backup ended before it could be interrupted");
         std::thread::park_timeout(Duration::from_micros(200));
     }
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -102,8 +103,8 @@ fn damaged(damage: impl FnOnce(&Path), names_offset: bool) {
 
     fs::write(site.volume().join("later"), "written after the backup").unwrap();
     let before = site.content();
-    let restore = site.run(&["restore", "latest", "--yes"]);
-    assert!(matches!(restore.code, Some(1 | 4)), "{restore:?}");
+    let restore = site.run(&["restore", "latest", "--yes"]).expect(4);
+    assert!(restore.stderr.contains("artifact=data.tar") && restore.stderr.contains("target=old"), "{restore:?}");
     assert_eq!(site.content(), before, "a refused restore touched the store");
     let beside: Vec<_> = fs::read_dir(site.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(beside.len(), 2, "a refused restore left something beside the store: {beside:?}");
@@ -197,5 +198,8 @@ fn exit_codes_are_as_documented() {
     let nowhere = format!("--service=file://{}/nowhere", site.folder.path().display());
     stackctl(&[&nowhere, "health"]).expect(1);
     let args = ["--service", &nowhere[10..], "--repository", "file:///proc/nowhere", "backup", "--unencrypted"];
-    assert!(matches!(finish(command("stackctl", &args)).code, Some(3 | 4)));
+    stackctl(&args).expect(4);
+    let missing = site.volume().join("no/such/folder");
+    let to = format!("uploads=file://{}", missing.display());
+    site.run(&["restore", "--to", &to, "--yes"]).expect(3);
 }

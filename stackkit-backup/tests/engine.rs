@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         restore::a_plan_whose_target_changed_is_refused,
         restore::a_backup_that_is_gone_or_replaced_since_the_plan_is_refused,
         faults::a_manifest_that_cannot_be_read_is_listed_as_damaged,
+        restore::what_a_provider_loses_is_found_by_the_census,
         restore::a_plan_that_misses_something_is_refused_before_any_service,
     ];
     let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use stackkit_backup::{EntryState, Repository, VerifyLevel};
+use stackkit_backup::{BackupEntry, EntryState, Repository, VerifyLevel};
 use stackkit_core::backup::RestoreOptions;
 use stackkit_core::{ErrorKind, Result, Stack};
 
@@ -108,8 +108,14 @@ pub(crate) async fn a_storage_that_loses_bytes_is_found_before_the_commit() {
     let plan = Plan::new(usize::MAX, When::Before);
     let store = Arc::new(Faulty { inner: Arc::new(InMemory::new()), plan: Arc::clone(&plan) });
     let repository = Repository::with_store(store, options()).await.unwrap();
-    plan.lose_bytes();
+    plan.lose_bytes(".zst");
     let error = repository.backup(&stack_of([Shelf::new("shelf").with("item", "x")])).run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
     assert!(repository.list_all().await.unwrap().is_empty());
+    // What the storage holds as the manifest can't be trusted, nor can its removal: it stays, as damaged.
+    plan.lose_bytes("manifest.json");
+    let error = repository.backup(&stack_of([Shelf::new("shelf").with("item", "x")])).run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+    let listed = repository.list_all().await.unwrap();
+    assert!(matches!(listed[..], [BackupEntry { state: EntryState::Damaged(_), .. }]), "{listed:?}");
 }

@@ -4,7 +4,7 @@ use stackkit_backup::StackRestorePlan;
 use stackkit_core::ErrorKind;
 use stackkit_core::backup::{RestoreOptions, TargetState};
 
-use crate::support::shelf::Shelf;
+use crate::support::shelf::{Fault, Shelf};
 use crate::support::{FRAME, in_memory, local, stack_of, text};
 
 pub(crate) async fn a_wiped_stack_comes_back() {
@@ -117,4 +117,15 @@ pub(crate) async fn a_plan_that_misses_something_is_refused_before_any_service()
     let error = repository.apply_restore(plan, &stack).await.unwrap_err();
     assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)));
     assert_eq!(a.content.restores.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+pub(crate) async fn what_a_provider_loses_is_found_by_the_census() {
+    let repository = in_memory().await;
+    let shelf = Shelf::new("shelf").with("x", "1").with("y", "22").with_fault(Fault::LosesAnItem);
+    let stack = stack_of([shelf]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let plan = repository.plan_restore(backup.id(), &stack, &RestoreOptions::new()).await.unwrap();
+    let error = repository.apply_restore(plan, &stack).await.unwrap_err();
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Integrity, Some(TargetState::New)));
+    assert!(error.to_string().contains("bytes: expected 3, found 2, and 1 more"), "{error}");
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,14 +30,18 @@ pub(crate) struct Plan {
     when: When,
     /// Parts are not taken any more.
     stalled: AtomicBool,
-    /// Uploads lose their last byte, and nobody is told.
-    lossy: AtomicBool,
+    /// Objects whose names end like this lose their last byte, and nobody is told.
+    lossy: Mutex<Option<&'static str>>,
 }
 
 impl Plan {
-    /// From now on every upload loses its last byte.
-    pub(crate) fn lose_bytes(&self) {
-        self.lossy.store(true, Ordering::SeqCst);
+    /// From now on every object whose name ends with `ending` loses its last byte.
+    pub(crate) fn lose_bytes(&self, ending: &'static str) {
+        *self.lossy.lock().unwrap() = Some(ending);
+    }
+
+    fn loses(&self, path: &Path) -> bool {
+        self.lossy.lock().unwrap().is_some_and(|ending| path.as_ref().ends_with(ending))
     }
 
     /// Fails call number `fail_at`, from 0.
@@ -47,7 +51,7 @@ impl Plan {
             fail_at: AtomicUsize::new(fail_at),
             when,
             stalled: AtomicBool::new(false),
-            lossy: AtomicBool::new(false),
+            lossy: Mutex::new(None),
         })
     }
 
@@ -81,6 +85,11 @@ impl Plan {
     }
 }
 
+async fn cut(store: &dyn ObjectStore, path: &Path) -> Result<()> {
+    let whole = store.get(path).await?.bytes().await?;
+    store.put(path, whole.slice(..whole.len() - 1).into()).await.map(drop)
+}
+
 fn injected() -> Error {
     Error::Generic { store: "Faulty", source: "injected".into() }
 }
@@ -100,7 +109,11 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.plan.call(self.inner.put_opts(location, payload, opts)).await
+        let put = self.plan.call(self.inner.put_opts(location, payload, opts)).await?;
+        if self.plan.loses(location) {
+            cut(&*self.inner, location).await?;
+        }
+        Ok(put)
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -156,9 +169,8 @@ impl MultipartUpload for FaultyUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let put = self.plan.call(self.inner.complete()).await?;
-        if self.plan.lossy.load(Ordering::SeqCst) {
-            let whole = self.store.get(&self.path).await?.bytes().await?;
-            self.store.put(&self.path, whole.slice(..whole.len() - 1).into()).await?;
+        if self.plan.loses(&self.path) {
+            cut(&*self.store, &self.path).await?;
         }
         Ok(put)
     }

@@ -25,6 +25,7 @@ pub(crate) enum Fault {
     RunHangsHalfway,
     IgnoresWriteErrors,
     DropsTheFirstWriter,
+    LosesAnItem,
     WritesNothing,
     BeginPanics,
     RunPanics,
@@ -189,6 +190,10 @@ impl BackupProvider for Shelf {
         }
         let census = census_of(&items);
         assert_eq!(cx.expected.as_ref(), Some(&census));
+        if self.fault == Some(Fault::LosesAnItem) {
+            items.pop_first();
+        }
+        let census = census_of(&items);
         *self.content.items.lock().unwrap() = items;
         Ok(RestoreReport::new(self.id.clone(), census))
     }

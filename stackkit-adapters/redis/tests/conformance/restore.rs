@@ -12,7 +12,7 @@ use stackkit_core::backup::{
     RestoreReport, TargetState,
 };
 use stackkit_core::{ErrorKind, Result, Service};
-use stackkit_fixtures::conformance::{MemoryBackup, Outcome, check, dump, refused, restore, same, trial};
+use stackkit_fixtures::conformance::{Dumped, MemoryBackup, Outcome, check, dump, refused, restore, same, trial};
 use stackkit_fixtures::{RedisFixture, RedisOptions, redis, redis_with, wait_until};
 use stackkit_redis::Redis;
 use stackkit_redis::rdb::Writer;
@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("redis::a_target_without_room_keeps_its_data", "redis", without_room),
         trial("redis::a_value_that_the_server_refuses_leaves_a_partial_target", "redis", partial),
         trial("redis::bytes_that_change_after_they_were_checked_are_found", "redis", changing),
+        trial("redis::keys_that_others_write_meanwhile_are_found", "redis", intruder),
         trial("redis::a_server_killed_during_a_restore_is_partial", "redis", killed),
         trial("redis::functions_are_replaced", "redis", functions),
         trial("redis::a_replica_is_no_target", "redis", replica),
@@ -239,17 +240,41 @@ async fn changing() -> Outcome {
     same("target", &Some(TargetState::Partial), &error.target())
 }
 
+/// A server with so many keys that a restore of them can be met half-way, and their dump.
+async fn many_keys() -> Result<(RedisFixture, Dumped)> {
+    let redis = redis().await?;
+    redis.command(&["DEBUG", "POPULATE", "200000", "key", "100"]).await?;
+    let dumped = dump(&service(&redis)).await?;
+    redis.command(&["FLUSHALL"]).await?;
+    Ok((redis, dumped))
+}
+
+async fn half_way(target: &RedisFixture) -> Result<()> {
+    wait_until("keys are restored", Duration::from_secs(30), async || {
+        let keys: u64 = target.command(&["DBSIZE"]).await.ok()?.text().parse().ok()?;
+        (keys > 100).then_some(())
+    })
+    .await
+}
+
+async fn intruder() -> Outcome {
+    let (target, dumped) = many_keys().await?;
+    let write = async {
+        half_way(&target).await?;
+        target.command(&["SET", "of another", "v"]).await
+    };
+    let service = service(&target);
+    let (restored, written) = tokio::join!(restore(&service, &dumped), write);
+    written?;
+    let error = refused("a restore", &[ErrorKind::Integrity], restored)?;
+    same("target", &Some(TargetState::Partial), &error.target())?;
+    check(error.to_string().contains("expected 200000, found 200001"), || format!("{error}"))
+}
+
 async fn killed() -> Outcome {
-    let (full, target) = (redis().await?, redis().await?);
-    full.command(&["DEBUG", "POPULATE", "200000", "key", "100"]).await?;
-    target.command(&["SET", "old", "v"]).await?;
-    let dumped = dump(&service(&full)).await?;
+    let (target, dumped) = many_keys().await?;
     let kill = async {
-        wait_until("keys are restored", Duration::from_secs(30), async || {
-            let keys: u64 = target.command(&["DBSIZE"]).await.ok()?.text().parse().ok()?;
-            (keys > 100).then_some(())
-        })
-        .await?;
+        half_way(&target).await?;
         signal(&target, "-KILL").await
     };
     let service = service(&target);

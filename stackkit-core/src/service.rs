@@ -37,6 +37,23 @@ impl ServiceId {
         }
     }
 
+    /// The id, or `default` with the fault that says what is wrong: for constructors that can't fail, whose
+    /// [`Service::faults`] tells it. `default` is a literal of the adapter, such as `redis`; so is `code`.
+    ///
+    /// ```
+    /// use stackkit_core::ServiceId;
+    /// let (id, fault) = ServiceId::or_fault("a b", "redis", "redis.id");
+    /// assert_eq!((id.as_str(), fault.unwrap().code.as_str()), ("redis", "redis.id"));
+    /// ```
+    #[must_use]
+    pub fn or_fault(id: &str, default: &'static str, code: &'static str) -> (Self, Option<ConfigFault>) {
+        debug_assert!(is_safe_name(default, SERVICE_ID_BYTES_MAX), "{default:?} can't be a default id");
+        match Self::new(id) {
+            Ok(id) => (id, None),
+            Err(error) => (Self(default.to_owned()), Some(ConfigFault::error(code, error.message()))),
+        }
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -41,7 +41,7 @@ impl Postgres {
     /// A handle on the configured database, called `postgres`.
     #[must_use]
     pub fn new(config: PostgresConfig) -> Self {
-        let (id, id_fault) = checked_id(ID_DEFAULT);
+        let (id, id_fault) = ServiceId::or_fault(ID_DEFAULT, ID_DEFAULT, "postgres.id");
         Self { inner: Arc::new(Inner { id, id_fault, config, warm: Mutex::default() }) }
     }
 
@@ -64,7 +64,7 @@ impl Postgres {
     /// Gives the handle a name in its stack. A name that is no [`ServiceId`] is reported by [`Service::faults`].
     #[must_use]
     pub fn with_id(self, id: impl AsRef<str>) -> Self {
-        let (id, id_fault) = checked_id(id.as_ref());
+        let (id, id_fault) = ServiceId::or_fault(id.as_ref(), ID_DEFAULT, "postgres.id");
         Self { inner: Arc::new(Inner { id, id_fault, config: self.inner.config.clone(), warm: Mutex::default() }) }
     }
 
@@ -82,18 +82,6 @@ impl Postgres {
     /// Names the service and the operation in an error.
     pub(crate) fn named(&self, operation: &'static str) -> impl Fn(Error) -> Error + '_ {
         move |error| error.with_service(self.inner.id.clone()).with_operation(operation)
-    }
-}
-
-/// The id, or the default one and what is wrong.
-fn checked_id(id: &str) -> (ServiceId, Option<ConfigFault>) {
-    match ServiceId::new(id) {
-        Ok(id) => (id, None),
-        Err(error) => {
-            let fault = ConfigFault::error("postgres.id", error.message());
-            let (id, _) = checked_id(ID_DEFAULT);
-            (id, Some(fault))
-        }
     }
 }
 

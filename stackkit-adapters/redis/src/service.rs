@@ -75,7 +75,7 @@ impl Redis {
     }
 
     fn build(id: &str, config: RedisConfig) -> Self {
-        let (id, id_fault) = checked_id(id);
+        let (id, id_fault) = ServiceId::or_fault(id, ID_DEFAULT, "redis.id");
         Self { inner: Arc::new(Inner { id, id_fault, config, tls: OnceCell::new(), warm: Mutex::default() }) }
     }
 
@@ -121,18 +121,6 @@ impl Redis {
     /// Names the service and the operation in an error.
     pub(crate) fn named(&self, operation: &'static str) -> impl Fn(Error) -> Error + '_ {
         move |error| error.with_service(self.inner.id.clone()).with_operation(operation)
-    }
-}
-
-/// The id, or the default one and what is wrong.
-fn checked_id(id: &str) -> (ServiceId, Option<ConfigFault>) {
-    match ServiceId::new(id) {
-        Ok(id) => (id, None),
-        Err(error) => {
-            let fault = ConfigFault::error("redis.id", error.message());
-            let (id, _) = checked_id(ID_DEFAULT);
-            (id, Some(fault))
-        }
     }
 }
 

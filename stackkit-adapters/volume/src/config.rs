@@ -31,13 +31,13 @@ pub(crate) struct VolumeConfig {
 impl VolumeConfig {
     /// Takes everything over; what is wrong is told by [`validate`](Self::validate).
     pub(crate) fn new(id: &str, path: PathBuf) -> Self {
-        let (id, id_fault) = checked_id(id);
+        let (id, id_fault) = ServiceId::or_fault(id, DEFAULT_ID, "volume.id");
         Self { id, path, is_read_only: false, is_mount_point: false, id_fault }
     }
 
     /// Replaces the id.
     pub(crate) fn set_id(&mut self, id: &str) {
-        (self.id, self.id_fault) = checked_id(id);
+        (self.id, self.id_fault) = ServiceId::or_fault(id, DEFAULT_ID, "volume.id");
     }
 
     /// Everything that is wrong, at once.
@@ -56,14 +56,6 @@ impl VolumeConfig {
             faults.push(ConfigFault::error("volume.path.root", message));
         }
         faults
-    }
-}
-
-/// The id, or the default one and what is wrong.
-fn checked_id(id: &str) -> (ServiceId, Option<ConfigFault>) {
-    match ServiceId::new(id) {
-        Ok(id) => (id, None),
-        Err(error) => (checked_id(DEFAULT_ID).0, Some(ConfigFault::error("volume.id", error.message()))),
     }
 }
 

@@ -1,0 +1,10 @@
+//! The unit tests of `stackctl`'s pure modules. `test = true` on the example would build them instead of the program that
+//! the whole-stack tests run.
+#![allow(dead_code, reason = "only the tests of these modules are used here")]
+
+#[path = "../examples/stackctl/cli.rs"]
+mod cli;
+#[path = "../examples/stackctl/exit.rs"]
+mod exit;
+#[path = "../examples/stackctl/location.rs"]
+mod location;

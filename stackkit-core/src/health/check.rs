@@ -103,7 +103,8 @@ pub trait HealthCheck: Service {
     /// dropping the future drops the connection.
     async fn probe(&self, cx: &ProbeContext) -> Result<Observation>;
 
-    /// Drops what may be stuck; called by the runner after a timeout or a panic. Does nothing unless overridden.
+    /// Drops what may be stuck; called by the runner after a timeout or a panic, unless the probe still blocks its
+    /// thread: then nothing more is called until it lets go. Does nothing unless overridden.
     ///
     /// # Cancel safety
     /// Cancel safe.

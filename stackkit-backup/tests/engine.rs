@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         damage::damage_is_located_by_its_frame,
         damage::swapped_objects_are_found,
         damage::a_damaged_or_foreign_manifest_is_listed_as_such,
+        damage::a_copied_backup_is_none,
         damage::a_later_repository_is_incompatible,
         faults::every_call_fails_before_its_effect,
         faults::every_call_fails_after_its_effect,

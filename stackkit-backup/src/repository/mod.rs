@@ -165,17 +165,20 @@ impl Repository {
         Ok(self.find(id).await?.manifest)
     }
 
-    /// Finds a backup by its id alone.
+    /// Finds a backup by its id alone. A copy of it below the name of another stack does not stand in its way.
     pub(crate) async fn find(&self, id: &BackupId) -> Result<Found> {
+        let mut damaged = None;
         for stack in self.storage.folders(&Path::from(BACKUPS)).await? {
             let folder = folder_of(&stack, id);
             match self.read_manifest(&stack, id).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => damaged = damaged.or(Some(error)),
                 Ok((manifest, blake3)) => return Ok(Found { folder, manifest, blake3 }),
             }
         }
-        Err(Error::new(ErrorKind::NotFound, "the repository has no such backup").with_context("backup", id))
+        let missing =
+            || Error::new(ErrorKind::NotFound, "the repository has no such backup").with_context("backup", id);
+        Err(damaged.unwrap_or_else(missing))
     }
 
     /// Reads a manifest, and the hash of its bytes.

@@ -225,3 +225,25 @@ pub(crate) async fn a_later_repository_is_incompatible() {
     assert_eq!(Repository::open(url, options()).await.unwrap_err().kind(), ErrorKind::Incompatible);
     assert_eq!(Repository::open_or_create(url, options()).await.unwrap_err().kind(), ErrorKind::Incompatible);
 }
+
+/// A backup is one of its repository and its stack; a copy elsewhere is no other backup, and does no harm to the first.
+pub(crate) async fn a_copied_backup_is_none() {
+    let kept = Kept::new(Shelf::new("shelf").with("item", text(10, 1))).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = local(elsewhere.path()).await;
+    let id = kept.backup.id().to_string();
+    // Before and after its own in the order of names, whatever the order of the file system is.
+    let copies = ["a", "zz"].map(|stack| kept.directory.path().join("backups").join(stack).join(&id));
+    for copy in copies.iter().chain([&elsewhere.path().join("backups/shop").join(&id)]) {
+        std::fs::create_dir_all(copy).unwrap();
+        std::fs::copy(kept.path("manifest.json"), copy.join("manifest.json")).unwrap();
+    }
+    let listed = kept.repository.list().await.unwrap();
+    let damaged: Vec<_> = listed.iter().filter(|entry| matches!(entry.state, EntryState::Damaged(_))).collect();
+    assert_eq!((listed.len(), damaged.len()), (3, 2));
+    assert!(damaged.iter().all(|entry| entry.stack != "shop"));
+    assert_eq!(kept.repository.latest("shop").await.unwrap(), *kept.backup.id());
+    assert!(kept.verify(VerifyLevel::Content).await.unwrap().is_ok());
+    let error = other.verify(kept.backup.id(), VerifyLevel::Stored).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+}

@@ -51,7 +51,9 @@ impl Postgres {
         }
         let millis = (cx.remaining() * SERVER_TENTHS / 10).as_millis().max(1);
         // Local to the one transaction that all statements of a message are: behind a pooler the session is not ours.
-        let limited = |sql: &str| format!("SET LOCAL statement_timeout = {millis}; {sql}");
+        // A role's own path may lead to functions of others.
+        let limited =
+            |sql: &str| format!("SET LOCAL statement_timeout = {millis}; SET LOCAL search_path = pg_catalog; {sql}");
         let vitals = Vitals::read(&session.row(&limited(metrics::VITALS)).await?)?;
         let mut observation = metrics::observe(&vitals, cx.previous());
         // Above 0 the server is ahead; as exact as the way back of the answer is short.

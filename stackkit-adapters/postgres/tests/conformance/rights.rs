@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use stackkit_core::backup::{DumpContext, RestoreOptions, TargetState};
-use stackkit_core::{BackupProvider, Error, ErrorKind};
+use stackkit_core::health::Tier;
+use stackkit_core::{BackupProvider, Clock, Error, ErrorKind, HealthCheck, ProbeContext};
 use stackkit_fixtures::PostgresFixture;
 use stackkit_postgres::Postgres;
 
@@ -108,9 +109,13 @@ async fn shadowed_functions_are_not_called() {
         "create schema evil; create table evil.called (x text); create table t as select 1 x; \
          create function evil.set_config(text, text, boolean) returns text language sql \
              as $$ insert into evil.called values ('set_config'); select '' $$; \
+         create function evil.pg_is_in_recovery() returns boolean language sql \
+             as $$ insert into evil.called values ('pg_is_in_recovery'); select false $$; \
          alter role {role} set search_path = evil, pg_catalog"
     );
     postgres.execute(&setup).await.expect("a trap");
+    let cx = ProbeContext::new(Tier::Inventory, Clock::system().instant() + Duration::from_secs(20));
+    service.probe(&cx).await.expect("an observation");
     let (memory, report) = dump(&service).await.expect("a dump");
     restore(&service, &memory, &report).await.expect("a restore");
     assert_eq!(report.census.count("tables.evil.called.rows"), 0);

@@ -128,6 +128,15 @@ impl Needs<'_> {
         for role in self.foreign_owners().await? {
             missing.push(format!("membership in the role {role}, which owns objects of the dump"));
         }
+        let settings = format!(
+            "SELECT DISTINCT pg_get_userbyid(setrole) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase, \
+             pg_roles me WHERE datname = {} AND setrole <> 0 AND me.rolname = current_user AND setrole <> me.oid \
+             AND NOT (me.rolsuper OR me.rolcreaterole)",
+            literal(self.database)
+        );
+        for row in self.admin.rows(&settings).await? {
+            missing.push(format!("the right to alter the role {}, which has settings in the database", text(&row, 0)?));
+        }
         let prepared = format!("SELECT gid FROM pg_prepared_xacts WHERE database = {}", literal(self.database));
         for row in self.admin.rows(&prepared).await? {
             missing.push(format!("the end of the prepared transaction {}", text(&row, 0)?));

@@ -43,6 +43,10 @@ async fn an_ordinary_role_restores_its_own_database() {
     let owner = "select pg_get_userbyid(datdba) || shobj_description(oid, 'pg_database') \
         from pg_database where datname = current_database()";
     assert_eq!(postgres.query(owner).await.expect("an owner")[0][0], Some(format!("{role}mine")));
+
+    postgres.execute(&format!("alter role postgres in database {name} set work_mem = '5MB'")).await.expect("a setting");
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert!(plan.missing.iter().any(|missing| missing.contains("alter the role postgres")), "{plan}");
 }
 
 async fn a_table_that_may_not_be_read_is_named() {

@@ -13,6 +13,16 @@ const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
 /// The fingerprint of a database that does not exist.
 const ABSENT: &str = "absent";
 
+/// The SQLSTATE of a full disk.
+const DISK_FULL: &str = "53100";
+
+/// How often a database is dropped while the disk is full. Each query may need a buffer, and fails if the next one holds
+/// a page that can't be written, of the very database that is in the way; each try comes to another buffer.
+const DROP_TRIES: u32 = 100;
+
+/// The SQLSTATE of dropping a template (`wrong_object_type`).
+const IS_TEMPLATE: &str = "42809";
+
 /// How many tables are looked at in one round trip.
 const TABLES_PER_QUERY: usize = 64;
 
@@ -158,10 +168,24 @@ pub(crate) async fn end_sessions(admin: &Session, name: &str) -> Result<()> {
 
 /// Removes a database, if it exists.
 pub(crate) async fn drop_database(admin: &Session, name: &str) -> Result<()> {
-    end_sessions(admin, name).await?;
-    let template = format!("SELECT FROM pg_database WHERE datname = {} AND datistemplate", literal(name));
-    if !admin.rows(&template).await?.is_empty() {
-        admin.execute(&format!("ALTER DATABASE {} IS_TEMPLATE false", identifier(name))).await?;
+    for _try in 1..DROP_TRIES {
+        match try_drop(admin, name).await {
+            Err(error) if error.code() == Some(DISK_FULL) => {}
+            done => return done,
+        }
     }
-    admin.execute(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await
+    try_drop(admin, name).await
+}
+
+async fn try_drop(admin: &Session, name: &str) -> Result<()> {
+    end_sessions(admin, name).await?;
+    let name = identifier(name);
+    let drop = format!("DROP DATABASE IF EXISTS {name}");
+    match admin.execute(&drop).await {
+        Err(error) if error.code() == Some(IS_TEMPLATE) => {
+            admin.execute(&format!("ALTER DATABASE {name} IS_TEMPLATE false")).await?;
+            admin.execute(&drop).await
+        }
+        dropped => dropped,
+    }
 }

@@ -214,7 +214,6 @@ pub trait ArtifactSource: Send + Sync {
     async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader>;
 }
 
-/// Finds what is known of `name` in `source`.
 impl dyn ArtifactSource + '_ {
     /// What is known of the artifact called `name`.
     ///

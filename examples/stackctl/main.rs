@@ -40,10 +40,12 @@ fn main() -> ExitCode {
         Err(error) => return ended(Err(Failure::usage(Error::io("start the runtime", error))), &cli, &out),
     };
     let outcome = runtime.block_on(async {
+        // Listens before the command starts: whoever sees its first output may send a signal.
+        let interrupted = interrupt()?;
         // The command's future is dropped when a signal comes first: children end, staged files go.
         tokio::select! {
             outcome = Box::pin(run(&cli, &mut out)) => outcome,
-            interrupted = interrupt() => interrupted,
+            interrupted = interrupted => interrupted,
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_WAIT);
@@ -90,15 +92,17 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn interrupt() -> Outcome {
+/// Listens for SIGINT and SIGTERM from now on; the future ends at the first.
+fn interrupt() -> Result<impl Future<Output = Outcome>, Failure> {
     let failed = |error| Failure::usage(Error::io("listen for signals", error));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    tokio::select! {
-        Some(()) = interrupt.recv() => {}
-        Some(()) = terminate.recv() => {}
-        else => pending().await,
-    }
-    Ok(Exit::Interrupted)
+    Ok(async move {
+        tokio::select! {
+            Some(()) = interrupt.recv() => {}
+            Some(()) = terminate.recv() => {}
+            else => pending().await,
+        }
+        Ok(Exit::Interrupted)
+    })
 }

@@ -54,6 +54,6 @@ pub use backup::{BackupProvider, Census, Dump};
 pub use clock::Clock;
 pub use error::{BoxError, Chain, Error, ErrorKind, Phase, Result, RetryClass};
 pub use health::{HealthCheck, Monitor, Observation, ProbeContext, Report};
-pub use secret::{REDACTED, Secret};
+pub use secret::{REDACTED, Secret, Weakness};
 pub use service::{ConfigFault, Endpoint, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId};
 pub use stack::{Criticality, Intervals, ServiceExt, Stack, StackBuilder, StackEntry};

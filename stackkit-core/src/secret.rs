@@ -7,6 +7,22 @@ use zeroize::Zeroizing;
 /// What stands in a text where a secret was.
 pub const REDACTED: &str = "***";
 
+/// A password shorter than this is called weak.
+const PASSWORD_CHARS_MIN: usize = 8;
+
+/// Passwords of images, sample configurations and tutorials of every store; an adapter adds those of its own.
+const PASSWORDS_DEFAULT: &[&str] =
+    &["password", "example", "admin", "root", "secret", "changeme", "test", "123456", "12345678"];
+
+/// Why a password should not stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weakness {
+    /// It is one that everybody tries first.
+    Default,
+    /// It has fewer than 8 characters.
+    Short,
+}
+
 /// A password or key: never printed, never serialised, wiped from memory on drop.
 ///
 /// ```
@@ -35,6 +51,22 @@ impl Secret {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Why the password should not stay, if it should not: well known, one of `own` (the store's defaults, the user's name),
+    /// or short. Letter case does not count.
+    ///
+    /// ```
+    /// use stackkit_core::{Secret, Weakness};
+    /// assert_eq!(Secret::new("Foobared").weakness(&["foobared"]), Some(Weakness::Default));
+    /// assert_eq!(Secret::new("k9#xq").weakness(&[]), Some(Weakness::Short));
+    /// assert_eq!(Secret::new("k9#xq-2Lw!").weakness(&[]), None);
+    /// ```
+    #[must_use]
+    pub fn weakness(&self, own: &[&str]) -> Option<Weakness> {
+        let known = PASSWORDS_DEFAULT.iter().chain(own).any(|known| known.eq_ignore_ascii_case(self.expose()));
+        let short = self.expose().chars().count() < PASSWORD_CHARS_MIN;
+        if known { Some(Weakness::Default) } else { short.then_some(Weakness::Short) }
     }
 
     /// `text` with each occurrence of the secret replaced by [`REDACTED`].

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stackkit_core::{ConfigFault, Endpoint, FaultSeverity, Secret};
+use stackkit_core::{ConfigFault, Endpoint, FaultSeverity, Secret, Weakness};
 
 /// How long opening a connection may take, start-up handshake included. libpq waits for ever; 10 s covers a
 /// slow name server and a TLS handshake across continents.
@@ -19,13 +19,6 @@ pub const PORT_DEFAULT: u16 = 5432;
 
 /// The longest identifier that a server keeps (`NAMEDATALEN` - 1); it cuts longer ones silently.
 pub const IDENTIFIER_BYTES_MAX: usize = 63;
-
-/// A password shorter than this is called weak.
-const PASSWORD_CHARS_MIN: usize = 8;
-
-/// Passwords of images, tutorials and examples.
-const PASSWORDS_DEFAULT: &[&str] =
-    &["postgres", "password", "example", "admin", "root", "secret", "changeme", "test", "123456"];
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,14 +273,15 @@ impl PostgresConfig {
     }
 
     fn password_fault(&self) -> Option<ConfigFault> {
-        let password = self.password.as_ref()?.expose();
-        let default = PASSWORDS_DEFAULT.contains(&password) || password == self.user || password == self.database;
-        if default {
-            let message = "the password is a well-known default, or equals the user or the database; set another";
-            return Some(ConfigFault::warning("postgres.password.default", message));
+        match self.password.as_ref()?.weakness(&["postgres", &self.user, &self.database])? {
+            Weakness::Default => {
+                let message = "the password is a well-known default, or equals the user or the database; set another";
+                Some(ConfigFault::warning("postgres.password.default", message))
+            }
+            Weakness::Short => {
+                Some(ConfigFault::warning("postgres.password.weak", "the password is shorter than 8 characters"))
+            }
         }
-        let weak = password.chars().count() < PASSWORD_CHARS_MIN;
-        weak.then(|| ConfigFault::warning("postgres.password.weak", "the password is shorter than 8 characters"))
     }
 
     fn tls_fault(&self) -> Option<ConfigFault> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stackkit_core::{ConfigFault, Endpoint, Secret};
+use stackkit_core::{ConfigFault, Endpoint, Secret, Weakness};
 
 /// The registered port of Redis.
 pub const PORT_DEFAULT: u16 = 6379;
@@ -25,23 +25,8 @@ pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// tens of gigabytes.
 pub const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 
-/// A password shorter than this is called weak.
-const PASSWORD_CHARS_MIN: usize = 8;
-
-/// Passwords of sample configurations, images and tutorials.
-const PASSWORDS_DEFAULT: &[&str] = &[
-    "foobared",
-    "redis",
-    "password",
-    "redispassword",
-    "admin",
-    "root",
-    "secret",
-    "changeme",
-    "test",
-    "123456",
-    "12345678",
-];
+/// Passwords of this store's sample configurations and images.
+const PASSWORDS_DEFAULT: &[&str] = &["foobared", "redis", "redispassword"];
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,13 +202,11 @@ impl RedisConfig {
     fn risks(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
         let mut warn = |code: &str, message: &str| faults.push(ConfigFault::warning(code, message));
-        match self.password.as_ref().map(Secret::expose) {
-            Some(known) if PASSWORDS_DEFAULT.contains(&known.to_ascii_lowercase().as_str()) => {
+        match self.password.as_ref().map(|password| password.weakness(PASSWORDS_DEFAULT)) {
+            Some(Some(Weakness::Default)) => {
                 warn("redis.password.default", "the password is one of the well-known defaults");
             }
-            Some(short) if short.chars().count() < PASSWORD_CHARS_MIN => {
-                warn("redis.password.weak", "the password has fewer than 8 characters");
-            }
+            Some(Some(Weakness::Short)) => warn("redis.password.weak", "the password has fewer than 8 characters"),
             None if !self.address.is_local() => warn("redis.password.none", "no password over the network"),
             _ => {}
         }

@@ -73,7 +73,13 @@ pub(super) const MEMBERS: &[Member] = &[
         features: "",
         packages_max: 57,
     },
-    Member { name: "stackkit-backup", uses: &[CORE], never: &[&DRIVERS, HTTP], features: "", packages_max: 108 },
+    Member {
+        name: "stackkit-backup",
+        uses: &[CORE],
+        never: &[&DRIVERS, &["axum", "aws-sdk-s3", "age"]],
+        features: "s3",
+        packages_max: 178,
+    },
     Member { name: "stackkit-http", uses: &[CORE], never: &[&DRIVERS, CLOUD, FORMATS], features: "", packages_max: 71 },
     Member {
         name: "stackkit-fixtures",
@@ -87,7 +93,7 @@ pub(super) const MEMBERS: &[Member] = &[
         uses: &[CORE, "stackkit-postgres", "stackkit-redis", "stackkit-volume", "stackkit-backup", "stackkit-http"],
         never: &[],
         features: "full",
-        packages_max: 186,
+        packages_max: 211,
     },
     Member { name: "xtask", uses: &[], never: &[&DRIVERS, HTTP, CLOUD, FORMATS], features: "", packages_max: 40 },
 ];

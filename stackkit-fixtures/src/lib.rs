@@ -8,6 +8,7 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod require;
+mod scratch;
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis", feature = "volume")),
     allow(dead_code, unused_imports, reason = "each store uses a part of it")
@@ -23,5 +24,6 @@ pub use postgres::{PostgresFixture, PostgresOptions, PostgresServer, postgres, p
 #[cfg(feature = "redis")]
 pub use redis::{RedisFixture, RedisOptions, RedisReply, redis, redis_with};
 pub use require::{REQUIRE, is_required};
+pub use scratch::{Scratch, scratch};
 #[cfg(feature = "volume")]
 pub use volume::{VolumeFixture, volume};

@@ -4,6 +4,7 @@ mod artifact;
 mod census;
 mod provider;
 mod restore;
+mod scratch;
 
 pub use artifact::{
     ARTIFACT_NAME_BYTES_MAX, ArtifactInfo, ArtifactName, ArtifactReader, ArtifactReceipt, ArtifactSink, ArtifactSource,
@@ -14,3 +15,4 @@ pub use provider::{BackupProvider, Consistency, Dump, DumpContext, DumpReport, I
 pub use restore::{
     OldData, PlannedAction, RestoreAction, RestoreContext, RestoreOptions, RestorePlan, RestoreReport, TargetState,
 };
+pub use scratch::{ScratchRequest, ScratchStore, ScratchStores};

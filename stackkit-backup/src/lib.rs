@@ -41,6 +41,7 @@
 
 mod error;
 mod id;
+mod keys;
 pub mod manifest;
 mod pipeline;
 mod repository;
@@ -49,6 +50,7 @@ mod run;
 mod verify;
 
 pub use id::BackupId;
+pub use keys::{SigningKey, TrustedKey};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use run::{Backup, BackupRun, Progress, ProgressEvent};

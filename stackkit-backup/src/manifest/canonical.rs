@@ -7,8 +7,13 @@
 use serde_json::{Map, Value, json};
 use stackkit_core::{Error, Result};
 
+use crate::keys::{SigningKey, TrustedKey, hex};
+
 /// The member that holds the checksum.
 const CHECKSUM: &str = "checksum";
+
+/// The member that holds a signature, in documents that carry their own.
+const SIGNATURE: &str = "signature";
 
 /// Writes `value` with its keys sorted, whatever order the map of `serde_json` keeps in this build.
 fn sorted(value: Value) -> Value {
@@ -42,6 +47,44 @@ pub(crate) fn seal(document: Value) -> Result<String> {
     let body = text(Value::Object(members.clone()))?;
     members.insert(CHECKSUM.to_owned(), json!({ "blake3": blake3::hash(body.as_bytes()).to_hex().as_str() }));
     text(Value::Object(members))
+}
+
+/// As [`seal`], with a signature inside if there is a key: the member `signature` is the key and its signature over the
+/// canonical text without the members `signature` and `checksum`.
+///
+/// # Errors
+/// `Unexpected` if it is not an object.
+pub(crate) fn seal_signed(document: Value, key: Option<&SigningKey>) -> Result<String> {
+    let Value::Object(mut members) = document else {
+        return Err(Error::unexpected("a document must be a JSON object"));
+    };
+    members.remove(CHECKSUM);
+    members.remove(SIGNATURE);
+    if let Some(key) = key {
+        let body = text(Value::Object(members.clone()))?;
+        let signature: String = key.sign(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        members.insert(SIGNATURE.to_owned(), json!({ "key": key.trusted(), "ed25519": signature }));
+    }
+    seal(Value::Object(members))
+}
+
+/// As [`open`]; also gives the key whose signature is inside, after it was checked. `None`: it is not signed.
+///
+/// # Errors
+/// As [`open`]; `Integrity` also for a signature that is wrong.
+pub(crate) fn open_signed(bytes: &[u8], schema: &str) -> Result<(Value, Option<TrustedKey>)> {
+    let mut document = open(bytes, schema)?;
+    let wrong = || Error::integrity("the signature of the document is wrong");
+    let Some(members) = document.as_object_mut() else { return Err(wrong()) };
+    members.remove(CHECKSUM);
+    let Some(signature) = members.remove(SIGNATURE) else { return Ok((document, None)) };
+    let member = |name: &str| signature.get(name).and_then(Value::as_str);
+    let key: TrustedKey = member("key").and_then(|key| key.parse().ok()).ok_or_else(wrong)?;
+    let signature = member("ed25519").and_then(hex).ok_or_else(wrong)?;
+    match key.verify(text(document.clone())?.as_bytes(), &signature) {
+        true => Ok((document, Some(key))),
+        false => Err(wrong()),
+    }
 }
 
 /// Reads a document and checks that it is exactly what [`seal`] wrote. `schema` is the family and the version that is
@@ -110,6 +153,19 @@ mod tests {
             }
             assert!(open(&text.as_bytes()[..at], SCHEMA).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_signed_document_tells_its_key_and_every_change_is_found() {
+        let key = SigningKey::generate().unwrap();
+        let text = seal_signed(json!({ "schema": SCHEMA, "n": 1 }), Some(&key)).unwrap();
+        let (document, signer) = open_signed(text.as_bytes(), SCHEMA).unwrap();
+        assert_eq!((document, signer), (json!({ "schema": SCHEMA, "n": 1 }), Some(key.trusted())));
+        let mut forged: Value = serde_json::from_str(&text).unwrap();
+        forged["n"] = json!(2);
+        let forged = seal(forged).unwrap();
+        assert_eq!(open_signed(forged.as_bytes(), SCHEMA).unwrap_err().kind(), ErrorKind::Integrity);
+        assert_eq!(open_signed(sealed().as_bytes(), SCHEMA).unwrap().1, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! survives being read and written. `FORMAT.md` describes each field.
 
 pub(crate) mod canonical;
+mod seal;
 
 use jiff::Timestamp;
 use object_store::path::Path;
@@ -13,6 +14,7 @@ use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactSpec, PointInTim
 use stackkit_core::{Census, Error, Result, ServiceId};
 
 use crate::id::BackupId;
+use crate::keys::TrustedKey;
 use crate::pipeline::{FRAME_BYTES_MAX, Layout};
 
 /// The schema that this version writes and reads.
@@ -66,20 +68,83 @@ pub struct Manifest {
     pub tags: Vec<String>,
     /// A title for people; `None`: none.
     pub label: Option<String>,
-    /// The stack's backup before it, by id and by the hash of its manifest; `None`: not chained.
-    pub prev: Option<Value>,
+    /// The stack's backup before it; `None`: it is the first, or not chained.
+    pub prev: Option<Previous>,
     /// Until when the storage keeps it from being deleted; `None`: not kept.
     pub retain_until: Option<Timestamp>,
     /// How the artifacts are encrypted.
     pub encryption: Encryption,
-    /// Which key signed the manifest; `None`: not signed.
-    pub signature: Option<Value>,
+    /// Which key signed the manifest, in the object beside it; `None`: not signed.
+    pub signature: Option<SignatureRecord>,
+    /// Where the whole manifest is, encrypted, if this is only its public part; see [`Manifest::is_sealed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
     /// How the services belong together in time.
     pub consistency: ConsistencyRecord,
     /// The services, in the order of the stack.
     pub services: Vec<ServiceRecord>,
     /// How long the steps took.
     pub timings: Timings,
+    /// What is not known.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The backup before one, in the chain of a stack's backups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Previous {
+    /// Its id.
+    pub id: BackupId,
+    /// The BLAKE3 of the bytes of its `manifest.json`, 64 hex digits.
+    pub manifest_blake3: String,
+    /// What is not known.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Previous {
+    /// The backup `id`, whose manifest has this hash.
+    #[must_use]
+    pub fn new(id: BackupId, manifest_blake3: String) -> Self {
+        Self { id, manifest_blake3, extra: Extra::new() }
+    }
+}
+
+/// What signed a manifest. The signature itself is the object `manifest.sig`: 64 raw bytes over the bytes of `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SignatureRecord {
+    /// `ed25519`.
+    pub scheme: String,
+    /// The public key.
+    pub key: TrustedKey,
+    /// What is not known.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl SignatureRecord {
+    /// The scheme of RFC 8032.
+    pub const ED25519: &str = "ed25519";
+
+    /// A signature by `key`.
+    #[must_use]
+    pub fn new(key: TrustedKey) -> Self {
+        Self { scheme: Self::ED25519.to_owned(), key, extra: Extra::new() }
+    }
+}
+
+/// Where the whole of a manifest is whose `manifest.json` is only the public part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Sealed {
+    /// The object's path below the backup's folder: `manifest.json.age`.
+    pub path: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Their BLAKE3, 64 hex digits.
+    pub blake3: String,
     /// What is not known.
     #[serde(flatten)]
     pub extra: Extra,
@@ -100,9 +165,9 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Encryption {
-    /// `none`.
+    /// `none` or `age`.
     pub scheme: String,
-    /// The fingerprints of the keys that can read it.
+    /// The age recipients (`age1…`) whose identities can read it.
     pub recipients: Vec<String>,
     /// What is not known.
     #[serde(flatten)]
@@ -113,10 +178,19 @@ impl Encryption {
     /// The scheme of bytes that are not encrypted.
     pub const NONE: &str = "none";
 
+    /// The scheme of standard age files, version 1.
+    pub const AGE: &str = "age";
+
     /// No encryption.
     #[must_use]
     pub fn none() -> Self {
         Self { scheme: Self::NONE.to_owned(), recipients: Vec::new(), extra: Extra::new() }
+    }
+
+    /// Whether a key is needed to read it.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.scheme != Self::NONE
     }
 }
 
@@ -340,7 +414,9 @@ impl Manifest {
 
 impl ServiceRecord {
     fn check_paths(&self) -> Result<()> {
-        let expected = |artifact: &ArtifactRecord| artifact_path(&self.id, &artifact.spec.name);
+        let expected = |artifact: &ArtifactRecord| {
+            artifact_path(&self.id, &artifact.spec.name, artifact.encryption.is_encrypted())
+        };
         match self.artifacts.iter().find(|artifact| artifact.path != expected(artifact)) {
             None => Ok(()),
             Some(artifact) => Err(Error::integrity("the manifest names an artifact at a place that is not its own")
@@ -357,7 +433,7 @@ impl ArtifactRecord {
                 .with_context("scheme", scheme)
         };
         match (self.compression.scheme.as_str(), self.encryption.scheme.as_str()) {
-            (Compression::ZSTD, Encryption::NONE) => Ok(()),
+            (Compression::ZSTD, Encryption::NONE | Encryption::AGE) => Ok(()),
             (Compression::ZSTD, encryption) => Err(unknown(encryption)),
             (compression, _) => Err(unknown(compression)),
         }
@@ -399,8 +475,9 @@ impl ArtifactRecord {
 }
 
 /// Where an artifact lies below its backup's folder.
-pub(crate) fn artifact_path(service: &ServiceId, name: &ArtifactName) -> String {
-    format!("{service}/{name}.zst")
+pub(crate) fn artifact_path(service: &ServiceId, name: &ArtifactName, encrypted: bool) -> String {
+    let ending = if encrypted { "zst.age" } else { "zst" };
+    format!("{service}/{name}.{ending}")
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ pub(super) fn draft(draft: Draft) -> Manifest {
         retain_until: None,
         encryption: Encryption::none(),
         signature: None,
+        sealed: None,
         consistency: ConsistencyRecord {
             mode: "barrier".to_owned(),
             spread_ms: millis(draft.dumped.spread),

@@ -97,7 +97,7 @@ impl ArtifactSink for ServiceSink {
             }
         }
         let entry = Entry { name: spec.name.clone(), state: Arc::clone(&self.state) };
-        let path = artifact_path(&self.service, &spec.name);
+        let path = artifact_path(&self.service, &spec.name, false);
         let object = path.split('/').fold(self.shared.folder.clone(), |object, part| object.join(part));
         let writer = Writer::open(&self.shared.storage.store, object, &self.shared.tasks).await;
         let writer = writer.inspect_err(|_| locked(&self.state).failed = true)?;

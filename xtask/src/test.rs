@@ -7,8 +7,8 @@ use crate::output::{Result, headline, line, took};
 use crate::servers;
 use crate::shell::{self, Run};
 
-/// The stores whose absence fails the tests instead of skipping them.
-const REQUIRED: &str = "postgres,redis,volume";
+/// The stores and tools whose absence fails the tests instead of skipping them.
+const REQUIRED: &str = "postgres,redis,volume,minio,age";
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {

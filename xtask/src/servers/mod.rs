@@ -1,13 +1,14 @@
 //! `cargo xtask servers`: the servers and tools that the tests, the demo and the benches run against.
 
-mod install;
+mod go;
+mod packages;
 mod search;
 mod table;
 
 use clap::builder::PossibleValuesParser;
 
 use crate::output::{Result, headline, line};
-use table::{SERVERS, Server, Tier};
+use table::{SERVERS, Server, Source, Tier};
 
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
-    install::install(&missing, args.dry_run)?;
+    install(&missing, args.dry_run)?;
     if args.dry_run {
         return Ok(());
     }
@@ -55,11 +56,35 @@ pub(crate) fn run(args: &Args) -> Result {
     if missing.is_empty() { Ok(()) } else { Err(format!("still missing: {}", names(&missing)).into()) }
 }
 
+/// Packages first, then what is built: building may need one of them.
+fn install(missing: &[&Server], dry_run: bool) -> Result {
+    let mut wanted = Vec::new();
+    let mut built = Vec::new();
+    for server in missing {
+        match &server.source {
+            Source::Packages(packages) => wanted.push(packages),
+            Source::Go(module) => built.push((server.name, module)),
+        }
+    }
+    let toolchain = go::package_for(!built.is_empty());
+    wanted.extend(toolchain);
+    if !wanted.is_empty() {
+        packages::install(&wanted, dry_run)?;
+    }
+    built.into_iter().try_for_each(|(name, module)| go::build(name, module, dry_run))
+}
+
 /// Prints one row for each server and returns those that are not complete.
 fn look<'a>(servers: impl Iterator<Item = &'a Server>) -> Vec<&'a Server> {
-    let folders = search::folders();
+    let usual = search::folders();
+    let mut looked = usual.clone();
     let mut missing = Vec::new();
     for server in servers {
+        let mut folders = usual.clone();
+        if let Source::Go(module) = &server.source {
+            // The pinned version before whatever else is there.
+            folders.insert(0, go::folder(server.name, module));
+        }
         let found: Vec<_> = server.binaries.iter().map(|names| (names, search::find(names, &folders))).collect();
         let absent: Vec<_> =
             found.iter().filter(|(_, path)| path.is_none()).map(|(names, _)| names.join(" or ")).collect();
@@ -70,11 +95,12 @@ fn look<'a>(servers: impl Iterator<Item = &'a Server>) -> Vec<&'a Server> {
         };
         line(&format!("{:<12}{state} ({})", server.name, server.purpose));
         if !absent.is_empty() {
+            looked.extend(folders.into_iter().filter(|folder| !usual.contains(folder)));
             missing.push(server);
         }
     }
     if !missing.is_empty() {
-        let looked: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        let looked: Vec<_> = looked.iter().map(|folder| folder.display().to_string()).collect();
         line(&format!("looked in {}", looked.join(":")));
     }
     missing
@@ -94,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_tests_need() {
-        assert_eq!(wanted(&Args::default()), ["postgresql", "redis", "zstd", "tar"]);
+        assert_eq!(wanted(&Args::default()), ["postgresql", "redis", "zstd", "tar", "age", "minio"]);
         assert_eq!(wanted(&Args::for_benches()).len(), SERVERS.len());
     }
 

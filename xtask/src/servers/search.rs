@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Besides `PATH`: server binaries often stand in a folder of their own. `*` is one part of a folder's name.
-const WELL_KNOWN: [&str; 8] = [
+const WELL_KNOWN: [&str; 10] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
@@ -12,6 +12,8 @@ const WELL_KNOWN: [&str; 8] = [
     "/usr/local/bin",
     "/usr/local/sbin",
     "/usr/sbin",
+    "/usr/local/go/bin",
+    "/usr/lib/go-*/bin",
 ];
 
 /// The folders to look in, in order: `PATH`, then the well-known ones that exist.

@@ -17,23 +17,49 @@ pub(crate) struct Server {
     pub(crate) purpose: &'static str,
     /// Each entry lists names that serve equally; one of them must be found for every entry.
     pub(crate) binaries: &'static [&'static [&'static str]],
+    pub(crate) source: Source,
+}
+
+/// Where a server comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The system's package manager. No version is pinned: the tests run against what the system ships.
+    Packages(Packages),
+    /// Built from source by Go, in a pinned version, because Debian has no package of it.
+    Go(GoModule),
+}
+
+/// What the package managers call it.
+#[derive(Debug)]
+pub(crate) struct Packages {
     pub(crate) debian: &'static [&'static str],
     pub(crate) brew: &'static str,
     pub(crate) dnf: &'static str,
     pub(crate) pacman: &'static str,
 }
 
-/// All of them. No version is pinned: the tests run against what the system ships.
+/// A program in the Go module proxy; Go's checksum database vouches for every byte of it.
+#[derive(Debug)]
+pub(crate) struct GoModule {
+    pub(crate) module: &'static str,
+    pub(crate) version: &'static str,
+    /// The toolchain that its `go.mod` names.
+    pub(crate) toolchain: &'static str,
+}
+
+/// All of them.
 pub(crate) const SERVERS: &[Server] = &[
     Server {
         name: "postgresql",
         tier: Tier::Tests,
         purpose: "server and client tools of PostgreSQL",
         binaries: &[&["initdb"], &["postgres"], &["pg_dump"], &["pg_restore"], &["psql"]],
-        debian: &["postgresql", "postgresql-client"],
-        brew: "postgresql@17",
-        dnf: "postgresql-server",
-        pacman: "postgresql",
+        source: Source::Packages(Packages {
+            debian: &["postgresql", "postgresql-client"],
+            brew: "postgresql@17",
+            dnf: "postgresql-server",
+            pacman: "postgresql",
+        }),
     },
     Server {
         name: "redis",
@@ -44,49 +70,57 @@ pub(crate) const SERVERS: &[Server] = &[
             &["redis-cli", "valkey-cli"],
             &["redis-check-rdb", "valkey-check-rdb"],
         ],
-        debian: &["redis-server", "redis-tools"],
-        brew: "redis",
-        dnf: "redis",
-        pacman: "valkey",
+        source: Source::Packages(Packages {
+            debian: &["redis-server", "redis-tools"],
+            brew: "redis",
+            dnf: "redis",
+            pacman: "valkey",
+        }),
     },
     Server {
         name: "zstd",
         tier: Tier::Tests,
         purpose: "reads the repository without stackkit",
         binaries: &[&["zstd"]],
-        debian: &["zstd"],
-        brew: "zstd",
-        dnf: "zstd",
-        pacman: "zstd",
+        source: Source::Packages(Packages { debian: &["zstd"], brew: "zstd", dnf: "zstd", pacman: "zstd" }),
     },
     Server {
         name: "tar",
         tier: Tier::Tests,
         purpose: "reads a volume's artifact without stackkit",
         binaries: &[&["tar", "gtar"]],
-        debian: &["tar"],
-        brew: "gnu-tar",
-        dnf: "tar",
-        pacman: "tar",
+        source: Source::Packages(Packages { debian: &["tar"], brew: "gnu-tar", dnf: "tar", pacman: "tar" }),
+    },
+    Server {
+        name: "age",
+        tier: Tier::Tests,
+        purpose: "decrypts the repository without stackkit",
+        binaries: &[&["age"], &["age-keygen"]],
+        source: Source::Packages(Packages { debian: &["age"], brew: "age", dnf: "age", pacman: "age" }),
+    },
+    Server {
+        name: "minio",
+        tier: Tier::Tests,
+        purpose: "S3 server",
+        binaries: &[&["minio"]],
+        source: Source::Go(GoModule {
+            module: "github.com/minio/minio",
+            version: "v0.0.0-20260212201848-7aac2a2c5b7c",
+            toolchain: "1.24.8",
+        }),
     },
     Server {
         name: "restic",
         tier: Tier::Bench,
         purpose: "peer of the pipeline bench",
         binaries: &[&["restic"]],
-        debian: &["restic"],
-        brew: "restic",
-        dnf: "restic",
-        pacman: "restic",
+        source: Source::Packages(Packages { debian: &["restic"], brew: "restic", dnf: "restic", pacman: "restic" }),
     },
     Server {
         name: "wrk",
         tier: Tier::Bench,
         purpose: "load for the health bench",
         binaries: &[&["wrk"]],
-        debian: &["wrk"],
-        brew: "wrk",
-        dnf: "wrk",
-        pacman: "wrk",
+        source: Source::Packages(Packages { debian: &["wrk"], brew: "wrk", dnf: "wrk", pacman: "wrk" }),
     },
 ];

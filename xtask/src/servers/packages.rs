@@ -1,20 +1,20 @@
-//! Installing: by apt on Debian and its children, by telling the person elsewhere.
+//! Packages of the system: by apt on Debian and its children, by telling the person elsewhere.
 
 use std::path::Path;
 
-use super::table::Server;
+use super::table::Packages;
 use crate::output::{Result, headline, line};
 use crate::shell::Run;
 
-/// Installs the packages of `missing`, after saying how. With `dry_run` it only says.
+/// Installs `missing`, after saying how. With `dry_run` it only says.
 ///
 /// # Errors
 /// If this is no Debian machine, if there is no right to install, or if apt fails.
-pub(super) fn install(missing: &[&Server], dry_run: bool) -> Result {
+pub(super) fn install(missing: &[&Packages], dry_run: bool) -> Result {
     if !Path::new("/etc/debian_version").exists() {
         return advise(missing, dry_run);
     }
-    let packages: Vec<&str> = missing.iter().flat_map(|server| server.debian).copied().collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|packages| packages.debian).copied().collect();
     headline(&format!("will run as root: apt-get install -y --no-install-recommends {}", packages.join(" ")));
     line("(a package may start a server of its own; the tests start private ones and leave it alone)");
     if dry_run {
@@ -35,14 +35,14 @@ pub(super) fn install(missing: &[&Server], dry_run: bool) -> Result {
     }
 }
 
-fn advise(missing: &[&Server], dry_run: bool) -> Result {
+fn advise(missing: &[&Packages], dry_run: bool) -> Result {
     let list =
-        |name: fn(&Server) -> &'static str| missing.iter().map(|server| name(server)).collect::<Vec<_>>().join(" ");
+        |name: fn(&Packages) -> &'static str| missing.iter().map(|each| name(each)).collect::<Vec<_>>().join(" ");
     line("install what is missing with one of:");
-    line(&format!("  brew install {}", list(|server| server.brew)));
-    line(&format!("  sudo dnf install {}", list(|server| server.dnf)));
-    line(&format!("  sudo pacman -S --needed {}", list(|server| server.pacman)));
-    if dry_run { Ok(()) } else { Err(format!("missing: {}", super::names(missing)).into()) }
+    line(&format!("  brew install {}", list(|each| each.brew)));
+    line(&format!("  sudo dnf install {}", list(|each| each.dnf)));
+    line(&format!("  sudo pacman -S --needed {}", list(|each| each.pacman)));
+    if dry_run { Ok(()) } else { Err("this system's packages are not installed by this command".into()) }
 }
 
 /// Whether apt's lists know a version of `package` to install.

@@ -9,6 +9,8 @@ use object_store::Error as StoreError;
 use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind, Result};
 
+use crate::storage::NotAFile;
+
 /// Turns an error of the storage during `operation` on `path` into stackkit's. The fact `object` marks it as one of the
 /// storage, also when it failed a service's dump.
 pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) -> Error {
@@ -28,6 +30,9 @@ pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) 
         }
         StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
             plain(ErrorKind::Config, "the repository's storage does not accept this")
+        }
+        StoreError::Generic { source, .. } if source.is::<NotAFile>() => {
+            plain(ErrorKind::Integrity, "something that is no file is in the place of the object")
         }
         StoreError::JoinError { .. } => plain(ErrorKind::Cancelled, "the runtime ended"),
         other => match system_code(other) {

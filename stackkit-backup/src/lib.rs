@@ -47,6 +47,7 @@ mod pipeline;
 mod repository;
 mod restore;
 mod run;
+mod storage;
 mod verify;
 
 pub use id::BackupId;
@@ -54,6 +55,7 @@ pub use keys::{SigningKey, TrustedKey};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use run::{Backup, BackupRun, Progress, ProgressEvent};
+pub use storage::{Capabilities, ObjectLockMode};
 pub use verify::{ArtifactVerdict, Finding, RepositoryFinding, VerifyLevel, VerifyReport};
 
 #[cfg(doctest)]

@@ -5,8 +5,8 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use stackkit_core::{Clock, Error, ErrorKind, Result};
 
-use super::storage::Storage;
 use crate::manifest::{Encryption, Extra, canonical};
+use crate::storage::Storage;
 
 /// The schema of the marker.
 const SCHEMA: &str = "stackkit.repository/1";

@@ -2,7 +2,6 @@
 
 mod list;
 mod marker;
-mod storage;
 
 use std::sync::Arc;
 
@@ -12,11 +11,11 @@ use stackkit_core::{Clock, Error, ErrorKind, Result, Stack};
 
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
-pub(crate) use storage::Storage;
 
 use crate::id::BackupId;
 use crate::manifest::Manifest;
 use crate::run::BackupRun;
+use crate::storage::Storage;
 
 /// The folder of all backups.
 pub(crate) const BACKUPS: &str = "backups";
@@ -88,7 +87,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Opens the repository at `url`, and makes it if there is none: `file:///path`, or an absolute path.
+    /// Opens the repository at `url`, and makes it if there is none: `file:///path`, an absolute path, or for tests
+    /// `memory:NAME`, which the process shares.
     ///
     /// # Errors
     /// `Config` without [`RepositoryOptions::unencrypted`]; `Unsupported` for another scheme; `Integrity` or
@@ -98,9 +98,7 @@ impl Repository {
     /// Cancel safe: at worst an empty repository is left.
     pub async fn open_or_create(url: &str, options: RepositoryOptions) -> Result<Self> {
         options.check_encryption()?;
-        let root = storage::directory_of(url)?;
-        storage::make_directory(root.clone()).await?;
-        Self::create_in(Storage::directory(root)?, options).await
+        Self::create_in(Storage::open_or_create(url).await?, options).await
     }
 
     /// Opens the repository at `url`, which must exist. Without [`RepositoryOptions::unencrypted`] it can only be read.
@@ -111,13 +109,7 @@ impl Repository {
     /// # Cancel safety
     /// Cancel safe: it only reads.
     pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
-        let root = storage::directory_of(url)?;
-        if !tokio::fs::try_exists(&root).await.map_err(|e| Error::io("open the repository", e))? {
-            return Err(Error::new(ErrorKind::NotFound, "there is no repository")
-                .with_operation("open the repository")
-                .with_context("path", root.display()));
-        }
-        let storage = Storage::directory(root)?;
+        let storage = Storage::open(url).await?;
         let marker = Arc::new(Marker::read(&storage).await?);
         Ok(Self { storage, marker, options })
     }

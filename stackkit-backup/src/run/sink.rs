@@ -16,7 +16,7 @@ use crate::manifest::{
     ArtifactRecord, Compression, Encryption, Extra, FramesRecord, PlainRecord, StoredRecord, artifact_path,
 };
 use crate::pipeline::{FRAME_BYTES, StoredArtifact, Writer, ZSTD_LEVEL};
-use crate::repository::Storage;
+use crate::storage::Storage;
 
 /// Plain bytes between two events of one artifact: a few dozen a second at full speed.
 const PROGRESS_STEP_BYTES: u64 = 8 << 20;

@@ -1,0 +1,359 @@
+//! What the engine needs of a place that keeps objects: a directory, memory, or a bucket.
+
+mod local;
+mod lock;
+mod memory;
+mod probe;
+mod url;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use object_store::path::Path;
+use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use stackkit_core::{Error, ErrorKind, Result, ServiceId};
+
+pub(crate) use local::NotAFile;
+pub use lock::ObjectLockMode;
+pub use probe::Capabilities;
+
+use self::url::Location;
+use crate::error::storage;
+use crate::repository::MANIFEST;
+
+/// The largest document (a marker, a manifest) that is read into memory; a damaged repository must not fill it.
+const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// What became of an object that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    /// It is not there any more. A storage that does not tell whether it was there says this too.
+    Gone,
+    /// It was not there.
+    Absent,
+    /// It is protected from deletion, and still there.
+    Locked {
+        /// When the protection ends; `None` if it has no end that is known, as with a legal hold.
+        until: Option<Timestamp>,
+    },
+}
+
+/// What becomes of the bytes of deleted objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeletedBytes {
+    /// They are freed.
+    Freed,
+    /// The bucket keeps them as old versions, until a rule of the bucket or its owner removes them.
+    KeptAsVersions,
+}
+
+/// A place that keeps objects; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    place: Place,
+}
+
+/// What is known of a place beyond its being an object store.
+#[derive(Debug, Clone)]
+enum Place {
+    /// Nothing.
+    Store,
+    /// It is a directory of this machine.
+    Directory(PathBuf),
+}
+
+impl Storage {
+    /// Any store.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, place: Place::Store }
+    }
+
+    /// The place that `url` names, which is made if it is a directory that does not exist.
+    ///
+    /// # Errors
+    /// `Config` for what names no place; `Unsupported` for a scheme that this build does not know; the file system's
+    /// kinds.
+    pub(crate) async fn open_or_create(url: &str) -> Result<Self> {
+        let location = Location::parse(url)?;
+        if let Location::Directory(root) = &location {
+            local::make_directory(root.clone()).await?;
+        }
+        Self::at(location)
+    }
+
+    /// The place that `url` names.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create); `NotFound` for a directory that does not exist.
+    pub(crate) async fn open(url: &str) -> Result<Self> {
+        let location = Location::parse(url)?;
+        if let Location::Directory(root) = &location
+            && !tokio::fs::try_exists(root).await.map_err(|e| Error::io("open the repository", e))?
+        {
+            return Err(Error::new(ErrorKind::NotFound, "there is no repository")
+                .with_operation("open the repository")
+                .with_context("path", root.display()));
+        }
+        Self::at(location)
+    }
+
+    fn at(location: Location) -> Result<Self> {
+        match location {
+            Location::Directory(root) => Self::directory(root),
+            Location::Memory(name) => Ok(Self::new(memory::store(&name))),
+        }
+    }
+
+    /// A directory. Files and directories are synced before a write counts as done.
+    pub(crate) fn directory(root: PathBuf) -> Result<Self> {
+        let store = local::RegularFiles::new(&root)
+            .map_err(|e| storage("open the repository", &Path::default(), e).with_context("path", root.display()))?;
+        Ok(Self { store: Arc::new(store), place: Place::Directory(root) })
+    }
+
+    /// The store itself, for artifacts.
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The directory, if the place is one of this machine.
+    pub(crate) fn root(&self) -> Option<&std::path::Path> {
+        match &self.place {
+            Place::Directory(root) => Some(root),
+            Place::Store => None,
+        }
+    }
+
+    /// Whether an operation that returned an error is over. A request over a network may still have its effect later.
+    pub(crate) fn errors_are_final(&self) -> bool {
+        self.root().is_some()
+    }
+
+    /// What this place can do, found by trying it with an object that is removed again.
+    ///
+    /// # Errors
+    /// The storage's kinds, if even a plain write or read fails.
+    pub(crate) async fn probe(&self) -> Result<Capabilities> {
+        probe::probe(self).await
+    }
+
+    /// Reads a small object.
+    ///
+    /// # Errors
+    /// `NotFound`; `Integrity` if it is larger than any document, or no file; the storage's kinds.
+    pub(crate) async fn read(&self, operation: &'static str, path: &Path) -> Result<Bytes> {
+        let found = self.get(operation, path).await?;
+        found.bytes().await.map_err(|e| storage(operation, path, e))
+    }
+
+    /// Reads a small object, and what [`update`](Self::update) wants to know of it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn read_versioned(&self, operation: &'static str, path: &Path) -> Result<(Bytes, UpdateVersion)> {
+        let found = self.get(operation, path).await?;
+        let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+        let bytes = found.bytes().await.map_err(|e| storage(operation, path, e))?;
+        Ok((bytes, version))
+    }
+
+    async fn get(&self, operation: &'static str, path: &Path) -> Result<GetResult> {
+        let found = self.store.get(path).await.map_err(|e| storage(operation, path, e))?;
+        match found.meta.size > DOCUMENT_BYTES_MAX {
+            false => Ok(found),
+            true => {
+                Err(Error::integrity("the document is larger than any document can be").with_context("object", path))
+            }
+        }
+    }
+
+    /// Writes a small object that must not exist.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, also if an answer was lost and the object is this call's own; the storage's kinds.
+    pub(crate) async fn create(&self, operation: &'static str, path: &Path, content: Bytes) -> Result<()> {
+        let options = PutOptions::from(PutMode::Create);
+        self.store.put_opts(path, content.into(), options).await.map_err(|e| storage(operation, path, e))?;
+        Ok(())
+    }
+
+    /// Replaces a small object, if it is still the one that `version` was read with.
+    ///
+    /// # Errors
+    /// `Busy` if it is another one by now, or gone; `Unsupported` in a directory; the storage's kinds.
+    pub(crate) async fn update(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        content: Bytes,
+        version: UpdateVersion,
+    ) -> Result<UpdateVersion> {
+        let options = PutOptions::from(PutMode::Update(version));
+        match self.store.put_opts(path, content.into(), options).await {
+            Ok(put) => Ok(put.into()),
+            Err(source @ object_store::Error::NotFound { .. }) => {
+                Err(storage(operation, path, source).with_kind(ErrorKind::Busy))
+            }
+            Err(source) => Err(storage(operation, path, source)),
+        }
+    }
+
+    /// The size of an object in bytes.
+    ///
+    /// # Errors
+    /// `NotFound`; the storage's kinds.
+    pub(crate) async fn size_bytes(&self, operation: &'static str, path: &Path) -> Result<u64> {
+        Ok(self.store.head(path).await.map_err(|e| storage(operation, path, e))?.size)
+    }
+
+    /// The names of the folders directly below `folder` that can be a stack's or a backup's; none if it does not exist.
+    /// Anything else in there is not ours to judge, and must not keep a backup from being found.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn folders(&self, folder: &Path) -> Result<Vec<String>> {
+        if let Some(directory) = self.path_of(folder) {
+            return local::blocking("list", folder, move || local::directories_in(&directory)).await;
+        }
+        let listed = match self.store.list_with_delimiter(Some(folder)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
+            listed => listed.map_err(|e| storage("list", folder, e))?,
+        };
+        let names = listed.common_prefixes.iter().filter_map(|path| path.filename());
+        Ok(names.filter(|name| ServiceId::new(*name).is_ok()).map(str::to_owned).collect())
+    }
+
+    /// All objects below `folder` and their sizes in bytes, in no order; none if it does not exist. What can't be an
+    /// object (a pipe, a link that leads nowhere, an upload that is not finished) is left out.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn objects(&self, operation: &'static str, folder: &Path) -> Result<Vec<(Path, u64)>> {
+        if let Some(directory) = self.path_of(folder) {
+            let above = folder.clone();
+            return local::blocking(operation, folder, move || local::objects_in(&directory, &above)).await;
+        }
+        let objects = self.store.list(Some(folder)).map_ok(|object| (object.location, object.size));
+        match objects.try_collect().await {
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            listed => listed.map_err(|e| storage(operation, folder, e)),
+        }
+    }
+
+    /// Deletes one object; in a directory, the directory is synced.
+    ///
+    /// # Errors
+    /// The storage's kinds. That the object is not there, or locked, is no error.
+    pub(crate) async fn delete(&self, operation: &'static str, path: &Path) -> Result<Deleted> {
+        match self.store.delete(path).await {
+            Ok(()) => Ok(Deleted::Gone),
+            Err(object_store::Error::NotFound { .. }) => Ok(Deleted::Absent),
+            Err(error) => Err(storage(operation, path, error)),
+        }
+    }
+
+    /// What becomes of the bytes of objects that [`delete`](Self::delete) deletes.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn deleted_bytes(&self) -> Result<DeletedBytes> {
+        Ok(DeletedBytes::Freed)
+    }
+
+    /// Removes a backup's folder: the manifest first, so that what is listed stays whole; then everything else.
+    ///
+    /// # Errors
+    /// `Busy` if an object is locked; the storage's kinds.
+    pub(crate) async fn remove_folder(&self, folder: &Path) -> Result<()> {
+        self.remove("remove a manifest", &folder.clone().join(MANIFEST)).await?;
+        self.remove_all(folder).await
+    }
+
+    /// Removes every object below `folder`, and the directory.
+    ///
+    /// # Errors
+    /// As [`remove_folder`](Self::remove_folder).
+    pub(crate) async fn remove_all(&self, folder: &Path) -> Result<()> {
+        let operation = "remove what a failed backup left";
+        if let Some(directory) = self.path_of(folder) {
+            return local::blocking(operation, folder, move || local::remove_directory(&directory)).await;
+        }
+        for (object, _) in self.objects(operation, folder).await? {
+            self.remove(operation, &object).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, operation: &'static str, path: &Path) -> Result<()> {
+        let Deleted::Locked { until } = self.delete(operation, path).await? else {
+            return Ok(());
+        };
+        let error = Error::new(ErrorKind::Busy, "the object is locked against deletion").with_operation(operation);
+        let error = error.with_context("object", path);
+        Err(match until {
+            Some(until) => error.with_context("until", until),
+            None => error,
+        })
+    }
+
+    /// Removes a folder of a local repository at once, for a caller that can't wait; elsewhere it does nothing.
+    pub(crate) fn remove_folder_now(&self, folder: &Path) {
+        if let Some(directory) = self.path_of(folder) {
+            // Nobody is there to tell. A folder without a manifest is no backup.
+            let _ = local::remove_directory(&directory);
+        }
+    }
+
+    /// Locks an object against deletion until a time.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the place is a bucket with object lock; the storage's kinds.
+    pub(crate) async fn retain_until(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        until: Timestamp,
+        mode: ObjectLockMode,
+    ) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "only a bucket with object lock can lock objects")
+            .with_operation(operation)
+            .with_context("object", path)
+            .with_context("until", until)
+            .with_context("mode", mode))
+    }
+
+    /// Until when an object is locked against deletion; `None` if it is not, or the place has no locks.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn locked_until(&self, operation: &'static str, path: &Path) -> Result<Option<Timestamp>> {
+        let _ = (operation, path);
+        Ok(None)
+    }
+
+    /// Removes what uploads left that began before `older_than` and never ended: files under a temporary name in a
+    /// directory, multipart uploads of a bucket. Returns how many.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn abort_uploads(&self, older_than: Timestamp) -> Result<u64> {
+        match self.path_of(&Path::default()) {
+            Some(root) => {
+                let remove = move || local::remove_staged(&root, older_than);
+                local::blocking("remove unfinished uploads", &Path::default(), remove).await
+            }
+            None => Ok(0),
+        }
+    }
+
+    fn path_of(&self, folder: &Path) -> Option<PathBuf> {
+        Some(folder.parts().fold(self.root()?.to_owned(), |path, part| path.join(part.as_ref())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-use cases::{backup, damage, faults, restore, stream};
+use cases::{backup, damage, faults, matrix, restore, stream};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -68,9 +68,9 @@ fn main() -> ExitCode {
         damage::a_damaged_or_foreign_manifest_is_listed_as_such,
         damage::a_copied_backup_is_none,
         damage::a_later_repository_is_incompatible,
-        faults::every_call_fails_before_its_effect,
-        faults::every_call_fails_after_its_effect,
-        faults::every_call_fails_on_a_disk,
+        matrix::a_first_backup,
+        matrix::a_second_backup,
+        matrix::a_backup_on_a_disk,
         faults::a_storage_that_loses_bytes_is_found_before_the_commit,
         faults::a_provider_cannot_ignore_a_write_error,
         restore::a_wiped_stack_comes_back,

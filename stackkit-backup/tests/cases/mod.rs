@@ -3,5 +3,6 @@
 pub(crate) mod backup;
 pub(crate) mod damage;
 pub(crate) mod faults;
+pub(crate) mod matrix;
 pub(crate) mod restore;
 pub(crate) mod stream;

@@ -1,6 +1,7 @@
 //! What the cases share.
 
 pub(crate) mod faulty;
+pub(crate) mod promise;
 pub(crate) mod shelf;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,12 @@ pub(crate) fn text(bytes: usize, seed: u64) -> Vec<u8> {
     }
     out.truncate(bytes);
     out
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(bytes).collect()
 }
 
 pub(crate) fn options() -> RepositoryOptions {

@@ -1,0 +1,38 @@
+//! What a repository promises, whatever went wrong before.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use stackkit_backup::{BackupId, Repository, RepositoryOptions, VerifyLevel};
+use stackkit_core::Stack;
+use stackkit_core::backup::RestoreOptions;
+
+/// Every listed backup verifies at the level of its content and comes back, and the `needed` ones are among them.
+/// Returns which are listed.
+pub(crate) async fn holds(
+    store: &Arc<dyn ObjectStore>,
+    options: RepositoryOptions,
+    stack: &Stack,
+    needed: &[BackupId],
+    context: &str,
+) -> Vec<BackupId> {
+    let repository =
+        Repository::with_store(Arc::clone(store), options).await.unwrap_or_else(|e| panic!("{context}: {e:?}"));
+    let mut ids = Vec::new();
+    for entry in repository.list().await.unwrap_or_else(|e| panic!("{context}: {e:?}")) {
+        if entry.manifest().is_none() {
+            // Not called a backup.
+            continue;
+        }
+        let report = repository.verify(&entry.id, VerifyLevel::Content).await;
+        let report = report.unwrap_or_else(|e| panic!("{context}: {e:?}"));
+        assert!(report.is_ok(), "{context}: {report}");
+        let plan = repository.plan_restore(&entry.id, stack, &RestoreOptions::new()).await.unwrap();
+        repository.apply_restore(plan, stack).await.unwrap_or_else(|e| panic!("{context}: {e:?}"));
+        ids.push(entry.id);
+    }
+    for id in needed {
+        assert!(ids.contains(id), "{context}: {id} is gone; listed are {ids:?}");
+    }
+    ids
+}

@@ -89,7 +89,7 @@ impl Progress for Steps {
                     json!({ "step": "pinned", "service": service }),
                 );
             }
-            ProgressEvent::Written { service, artifact, plain_bytes } => {
+            ProgressEvent::Written { service, artifact, plain_bytes, .. } => {
                 let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
                 bytes.insert((service.clone(), artifact.to_string()), *plain_bytes);
                 let now: Vec<String> = bytes

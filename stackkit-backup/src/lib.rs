@@ -44,6 +44,7 @@ mod id;
 mod keys;
 pub mod manifest;
 mod pipeline;
+mod progress;
 mod repository;
 mod restore;
 mod run;
@@ -52,9 +53,10 @@ mod verify;
 
 pub use id::BackupId;
 pub use keys::{SigningKey, TrustedKey};
+pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
-pub use run::{Backup, BackupRun, Progress, ProgressEvent};
+pub use run::{Backup, BackupRun};
 pub use storage::{Capabilities, ObjectLockMode};
 pub use verify::{ArtifactVerdict, Finding, RepositoryFinding, VerifyLevel, VerifyReport};
 

@@ -1,6 +1,7 @@
 //! Writes one artifact: a filling side that the provider drives, and a storing task that keeps the frames in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use blake3::Hasher;
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub(crate) struct Writer {
     filling: Option<Buffer>,
     plain: Hasher,
     plain_bytes: u64,
+    /// How many bytes the storing task has made until now.
+    stored_bytes: Arc<AtomicU64>,
     steps: mpsc::Sender<Step>,
     /// `None` once its error was told.
     storing: Option<AbortOnDropHandle<Result<StoredArtifact>>>,
@@ -60,6 +63,7 @@ impl Writer {
         let pool = Pool::get()?;
         let upload = store.put_multipart(&path).await.map_err(|e| storage("create an artifact", &path, e))?;
         let (steps, received) = mpsc::channel(STEPS_MAX);
+        let stored_bytes = Arc::<AtomicU64>::default();
         let storer = Storer {
             path,
             upload,
@@ -69,11 +73,13 @@ impl Writer {
             pool,
             in_flight: None,
             stored_bytes: 0,
+            told_bytes: Arc::clone(&stored_bytes),
             plain_bytes: 0,
             parts: 0,
         };
         let storing = Some(AbortOnDropHandle::new(tasks.spawn(storer.run(received))));
-        Ok(Self { pool, own: OwnPlace::new(), filling: None, plain: Hasher::new(), plain_bytes: 0, steps, storing })
+        let (own, plain) = (OwnPlace::new(), Hasher::new());
+        Ok(Self { pool, own, filling: None, plain, plain_bytes: 0, stored_bytes, steps, storing })
     }
 
     /// Appends plain bytes; waits while the storage is slow. Chunks of a frame or more are not copied.
@@ -109,6 +115,11 @@ impl Writer {
     /// How many plain bytes were handed over in whole frames.
     pub(crate) fn plain_bytes(&self) -> u64 {
         self.plain_bytes
+    }
+
+    /// How many bytes of the object were made of them until now, for somebody who watches.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.stored_bytes.load(Ordering::Relaxed)
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -155,6 +166,7 @@ struct Storer {
     part: Buffer,
     in_flight: Option<AbortOnDropHandle<object_store::Result<()>>>,
     stored_bytes: u64,
+    told_bytes: Arc<AtomicU64>,
     plain_bytes: u64,
     parts: u64,
 }
@@ -191,6 +203,7 @@ impl Storer {
     async fn store(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
         self.stored_bytes += bytes.len() as u64;
+        self.told_bytes.store(self.stored_bytes, Ordering::Relaxed);
         while !bytes.is_empty() {
             let (taken, rest) = bytes.split_at(bytes.len().min(PART_BYTES - self.part.len()));
             self.part.extend_from_slice(taken);

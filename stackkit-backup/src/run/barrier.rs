@@ -7,9 +7,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use stackkit_core::backup::{Dump, DumpContext};
 use stackkit_core::{Error, ErrorKind, Result, Service};
 
-use super::progress::ProgressEvent;
 use super::sink::Shared;
 use crate::error::contained;
+use crate::progress::ProgressEvent;
 
 /// A service, and its pinned dump or why there is none.
 pub(crate) struct Pinned {
@@ -46,10 +46,10 @@ pub(crate) async fn pin_all(
         match &one.dump {
             Ok(_) => {
                 instants.push(instant);
-                shared.tell(|| ProgressEvent::Pinned { service });
+                shared.progress.tell(|| ProgressEvent::Pinned { service });
             }
             Err(error) if !allow_failures => {
-                shared.tell(|| ProgressEvent::Failed { service, message: error.to_string() });
+                shared.progress.tell(|| ProgressEvent::Failed { service, message: error.to_string() });
             }
             // Told when the others run.
             Err(_) => {}

@@ -2,7 +2,6 @@
 
 mod barrier;
 mod commit;
-mod progress;
 mod report;
 mod sink;
 
@@ -14,7 +13,6 @@ use stackkit_core::backup::DumpContext;
 use stackkit_core::{Error, ErrorKind, Result, Service, Stack};
 use tokio_util::task::TaskTracker;
 
-pub use progress::{Progress, ProgressEvent};
 pub use report::Backup;
 pub(crate) use report::format_bytes;
 
@@ -23,6 +21,7 @@ use self::sink::{ServiceSink, Shared};
 use crate::error::contained;
 use crate::id::BackupId;
 use crate::manifest::{Extra, ServiceFailure, ServiceRecord};
+use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{RESERVED_NAMES, Repository, folder_of};
 
 /// How long a service may take to pin its point in time. A provider does it within 1 s on an idle server; a busy one
@@ -149,23 +148,28 @@ impl<'a> BackupRun<'a> {
             folder,
             clock: clock.clone(),
             tasks: TaskTracker::new(),
-            progress: self.progress.clone(),
+            progress: Reporter::new(self.progress.clone()),
         });
+        shared.progress.started(Operation::Backup);
+        shared.progress.phase(ProgressPhase::Preparing, None);
         let mut unfinished = Unfinished { shared: Arc::clone(&shared), armed: true };
         let dumped = Box::pin(self.dump(&services, &shared)).await;
         let dumped = match dumped {
             Ok(dumped) => dumped,
             Err(error) => return Err(unfinished.abandon(error).await),
         };
+        shared.progress.phase(ProgressPhase::Storing, None);
         let draft = self.draft(id, started, dumped);
         if let Err(error) = commit::check_sizes(&shared, &draft).await {
             return Err(unfinished.abandon(error).await);
         }
         // From here on only a definite answer of the storage may remove artifacts: the manifest may exist.
         unfinished.armed = false;
+        shared.progress.phase(ProgressPhase::Committing, None);
         match commit::write_manifest(&shared, &draft).await {
             Ok(()) => {
-                shared.tell(|| ProgressEvent::Committed);
+                shared.progress.tell(|| ProgressEvent::Committed);
+                shared.progress.phase(ProgressPhase::Done, None);
                 Ok(Backup::new(draft))
             }
             Err(commit::Failure::NotWritten(error)) => Err(unfinished.abandon(error).await),
@@ -218,8 +222,10 @@ impl<'a> BackupRun<'a> {
         let clock = &shared.clock;
         let began = clock.instant();
         let context = DumpContext::new().with_clock(clock.clone());
+        shared.progress.phase(ProgressPhase::Pinning, None);
         let barrier = barrier::pin_all(services, &context, self.begin_deadline, self.partial, shared).await?;
         let pinned = clock.instant();
+        shared.progress.phase(ProgressPhase::Dumping, None);
         let dumps = stream::iter(barrier.services.into_iter().enumerate())
             .map(|(place, pinned)| async move { (place, self.dump_one(pinned, shared).await) })
             .buffer_unordered(DUMPS_AT_ONCE);
@@ -292,12 +298,12 @@ impl<'a> BackupRun<'a> {
                 record.census = Some(report.census.into());
                 record.warnings = report.warnings;
                 record.artifacts = artifacts;
-                shared.tell(|| ProgressEvent::Dumped { service: id });
+                shared.progress.tell(|| ProgressEvent::Dumped { service: id });
                 Ok(record)
             }
             Err(error) => {
                 let error = error.with_service(id.clone());
-                shared.tell(|| ProgressEvent::Failed { service: id.clone(), message: error.to_string() });
+                shared.progress.tell(|| ProgressEvent::Failed { service: id.clone(), message: error.to_string() });
                 record.error = Some(ServiceFailure::new(&error));
                 if self.partial {
                     // What can't be removed is in no manifest.

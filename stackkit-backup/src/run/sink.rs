@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,15 +12,18 @@ use stackkit_core::{Clock, Error, ErrorKind, Result, ServiceId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::progress::{Progress, ProgressEvent};
 use crate::manifest::{
     ArtifactRecord, Compression, Encryption, Extra, FramesRecord, PlainRecord, StoredRecord, artifact_path,
 };
 use crate::pipeline::{FRAME_BYTES, StoredArtifact, Writer, ZSTD_LEVEL};
+use crate::progress::{ProgressEvent, Reporter};
 use crate::storage::Storage;
 
 /// Plain bytes between two events of one artifact: a few dozen a second at full speed.
 const PROGRESS_STEP_BYTES: u64 = 8 << 20;
+
+/// A slow artifact tells its bytes at least so often, while there are any.
+const PROGRESS_STEP: Duration = Duration::from_secs(1);
 
 /// What all sinks of a backup share.
 pub(crate) struct Shared {
@@ -28,15 +32,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The storing tasks, so that a failed backup can wait until none writes any more.
     pub(crate) tasks: TaskTracker,
-    pub(crate) progress: Option<Arc<dyn Progress>>,
-}
-
-impl Shared {
-    pub(crate) fn tell(&self, event: impl FnOnce() -> ProgressEvent) {
-        if let Some(progress) = &self.progress {
-            progress.event(&event());
-        }
-    }
+    pub(crate) progress: Reporter,
 }
 
 /// The sink of one service.
@@ -101,8 +97,10 @@ impl ArtifactSink for ServiceSink {
         let object = path.split('/').fold(self.shared.folder.clone(), |object, part| object.join(part));
         let writer = Writer::open(&self.shared.storage.store, object, &self.shared.tasks).await;
         let writer = writer.inspect_err(|_| locked(&self.state).failed = true)?;
+        let started = self.shared.clock.instant();
         Ok(Box::new(SinkWriter {
-            started: self.shared.clock.instant(),
+            started,
+            told: started,
             shared: Arc::clone(&self.shared),
             service: self.service.clone(),
             spec,
@@ -133,6 +131,7 @@ struct SinkWriter {
     path: String,
     writer: Writer,
     started: Instant,
+    told: Instant,
     told_bytes: u64,
     entry: Entry,
 }
@@ -142,12 +141,7 @@ impl ArtifactWriter for SinkWriter {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
         let written = self.writer.write(chunk).await;
         written.inspect_err(|_| locked(&self.entry.state).failed = true)?;
-        let plain_bytes = self.writer.plain_bytes();
-        if plain_bytes >= self.told_bytes + PROGRESS_STEP_BYTES {
-            self.told_bytes = plain_bytes;
-            let (service, artifact) = (self.service.clone(), self.spec.name.clone());
-            self.shared.tell(|| ProgressEvent::Written { service, artifact, plain_bytes });
-        }
+        self.tell_bytes();
         Ok(())
     }
 
@@ -156,7 +150,7 @@ impl ArtifactWriter for SinkWriter {
         let stored = writer.finish().await;
         let stored = stored.inspect_err(|_| locked(&entry.state).failed = true)?;
         let receipt = ArtifactReceipt::new(spec.name.clone(), stored.plain_bytes, stored.plain_blake3.clone());
-        shared.tell(|| ProgressEvent::Stored {
+        shared.progress.tell(|| ProgressEvent::Stored {
             service,
             artifact: spec.name.clone(),
             plain_bytes: stored.plain_bytes,
@@ -165,6 +159,24 @@ impl ArtifactWriter for SinkWriter {
         let elapsed = shared.clock.instant().duration_since(started);
         locked(&entry.state).done.push(record(spec, path, stored, super::millis(elapsed)));
         Ok(receipt)
+    }
+}
+
+impl SinkWriter {
+    /// Tells how far it is, if that is worth an event.
+    fn tell_bytes(&mut self) {
+        let plain_bytes = self.writer.plain_bytes();
+        if plain_bytes == self.told_bytes || !self.shared.progress.is_heard() {
+            return;
+        }
+        let now = self.shared.clock.instant();
+        if plain_bytes - self.told_bytes < PROGRESS_STEP_BYTES && now.duration_since(self.told) < PROGRESS_STEP {
+            return;
+        }
+        (self.told, self.told_bytes) = (now, plain_bytes);
+        let (service, artifact) = (self.service.clone(), self.spec.name.clone());
+        let stored_bytes = self.writer.stored_bytes();
+        self.shared.progress.tell(|| ProgressEvent::Written { service, artifact, plain_bytes, stored_bytes });
     }
 }
 

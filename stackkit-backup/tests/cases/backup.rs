@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stackkit_backup::{
-    BackupEntry, EntryState, ProgressEvent, Repository, RepositoryOptions, VerifyLevel, manifest::Status,
+    BackupEntry, EntryState, ProgressEvent, ProgressPhase, Repository, RepositoryOptions, VerifyLevel, manifest::Status,
 };
 use stackkit_core::backup::RestoreOptions;
 use stackkit_core::process::{Tool, is_root};
@@ -44,7 +44,10 @@ pub(crate) async fn services_are_pinned_together_and_listed() {
         let last_pin = events.iter().rposition(|event| matches!(event, ProgressEvent::Pinned { .. })).unwrap();
         let first_byte = events.iter().position(|event| matches!(event, ProgressEvent::Stored { .. })).unwrap();
         assert!(last_pin < first_byte, "{events:?}");
-        assert_eq!(events.last(), Some(&ProgressEvent::Committed));
+        let committed = events.iter().position(|event| *event == ProgressEvent::Committed).unwrap();
+        assert!(first_byte < committed, "{events:?}");
+        let done = ProgressEvent::Phase { phase: ProgressPhase::Done, expected_bytes: None };
+        assert_eq!(events.last(), Some(&done));
     }
     let listed = repository.list().await.unwrap();
     assert_eq!(listed.len(), 1);

@@ -2,6 +2,8 @@
 
 pub mod conformance;
 mod memory;
+#[cfg(feature = "minio")]
+mod minio;
 mod net;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -10,7 +12,7 @@ mod redis;
 mod require;
 mod scratch;
 #[cfg_attr(
-    not(all(feature = "postgres", feature = "redis", feature = "volume")),
+    not(all(feature = "postgres", feature = "redis", feature = "volume", feature = "minio")),
     allow(dead_code, unused_imports, reason = "each store uses a part of it")
 )]
 mod server;
@@ -18,6 +20,8 @@ mod server;
 mod volume;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "minio")]
+pub use minio::{BucketKind, MinioServer, minio, minio_server};
 pub use net::{BlackHole, RefusedPort, wait_until};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresFixture, PostgresOptions, PostgresServer, postgres, postgres_server};

@@ -113,7 +113,7 @@ pub struct PostgresServer {
 /// # Cancel safety
 /// Dropping the future ends the server.
 pub async fn postgres_server(options: PostgresOptions) -> Result<PostgresServer> {
-    let program = find_server("postgres", "STACKKIT_POSTGRES_BIN", WELL_KNOWN)?;
+    let program = find_server("postgres", "STACKKIT_POSTGRES_BIN", &[], WELL_KNOWN)?;
     // It finds initdb and its libraries from its own place.
     let program = std::fs::canonicalize(&program).map_err(|error| Error::io("find postgres", error))?;
     let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
@@ -262,7 +262,8 @@ impl PostgresServer {
         let mut args = vec!["-D".to_owned(), format!("{path}/data"), "-p".to_owned(), self.port.to_string()];
         args.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
         let secrets = self.options.password.iter().cloned().collect();
-        let launch = Launch { program: self.program.clone(), args, secrets, quick_end: Signal::QUIT };
+        let environment = Vec::new();
+        let launch = Launch { program: self.program.clone(), args, environment, secrets, quick_end: Signal::QUIT };
         let service = Postgres::from_url(&self.url())?;
         ServerProcess::start(&launch, &self.dir, &service).await
     }

@@ -46,7 +46,7 @@ pub async fn redis() -> Result<RedisFixture> {
 /// # Cancel safety
 /// Dropping the future ends the server.
 pub async fn redis_with(options: RedisOptions) -> Result<RedisFixture> {
-    let program = find_server("redis-server", "STACKKIT_REDIS_BIN", WELL_KNOWN)?;
+    let program = find_server("redis-server", "STACKKIT_REDIS_BIN", &[], WELL_KNOWN)?;
     let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
     let dir = PrivateDir::create(owner, QuickEnd::KILL)?;
     let mut fixture = RedisFixture { server: None, port: None, tls_port: None, options, program, dir };
@@ -213,6 +213,7 @@ impl RedisFixture {
         let launch = Launch {
             program: self.program.clone(),
             args: vec![file.display().to_string()],
+            environment: Vec::new(),
             secrets: self.options.secrets(),
             quick_end: Signal::KILL,
         };

@@ -10,16 +10,27 @@ use stackkit_core::{Error, ErrorKind, Result};
 /// What installs the servers on this project's machines.
 const INSTALL_COMMAND: &str = "cargo xtask servers";
 
+/// The environment variable that names the folder of servers that were built; else it is in the user's cache directory.
+const BUILT_VARIABLE: &str = "STACKKIT_SERVERS_DIR";
+
 /// Finds `program`: in the directory that the environment variable `variable` names, and then nowhere else; or in
-/// `PATH`, then in `well_known`. A `*` in the middle of a well-known directory stands for a version; the highest is
+/// `first`, in `PATH`, then in `well_known`. A `*` in the middle of a well-known directory stands for a version; the highest is
 /// taken first.
 ///
 /// # Errors
 /// `ToolMissing` with all directories that were looked into, and the command that installs it.
-pub(crate) fn find_server(program: &str, variable: &'static str, well_known: &[&str]) -> Result<PathBuf> {
+pub(crate) fn find_server(
+    program: &str,
+    variable: &'static str,
+    first: &[PathBuf],
+    well_known: &[&str],
+) -> Result<PathBuf> {
     let directories = match std::env::var_os(variable) {
         Some(explicit) => vec![PathBuf::from(explicit)],
-        None => path_directories().into_iter().chain(well_known.iter().flat_map(|pattern| expand(pattern))).collect(),
+        None => {
+            let well_known = well_known.iter().flat_map(|pattern| expand(pattern));
+            first.iter().cloned().chain(path_directories()).chain(well_known).collect()
+        }
     };
     let found = directories.iter().map(|directory| directory.join(program)).find(|path| path.is_file());
     found.ok_or_else(|| {
@@ -29,6 +40,23 @@ pub(crate) fn find_server(program: &str, variable: &'static str, well_known: &[&
             .with_context("variable", variable)
             .with_context("install_with", INSTALL_COMMAND)
     })
+}
+
+/// The folders of the server `name` that `cargo xtask servers` built, `NAME-VERSION`, the newest first.
+pub(crate) fn built(name: &str) -> Vec<PathBuf> {
+    let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    let root = set(BUILT_VARIABLE).or_else(|| cache().map(|cache| cache.join("stackkit/servers")));
+    root.map_or_else(Vec::new, |root| versions_in(&root, name))
+}
+
+fn versions_in(root: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_version = |folder: &String| folder.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    let mut folders: Vec<String> = names.filter(is_version).collect();
+    folders.sort_by_key(|folder| Reverse(version_key(folder)));
+    folders.into_iter().map(|folder| root.join(folder)).collect()
 }
 
 fn expand(pattern: &str) -> Vec<PathBuf> {
@@ -42,7 +70,7 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
 }
 
 /// The numbers in a directory's name, so that 15 comes after 9.6.
-fn version_key(name: &str) -> Vec<u32> {
+fn version_key(name: &str) -> Vec<u64> {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
@@ -58,8 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_of_the_built_versions_comes_first() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["s3d-v0.0.0-20250101000000-aaaaaaaaaaaa", "s3d-v0.0.0-20260101000000-000000000000", "s3dx-v9"] {
+            fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        let found = versions_in(root.path(), "s3d");
+        assert_eq!(found.len(), 2);
+        assert!(found[0].ends_with("s3d-v0.0.0-20260101000000-000000000000"), "{found:?}");
+        assert_eq!(versions_in(&root.path().join("none"), "s3d"), [PathBuf::new(); 0]);
+    }
+
+    #[test]
     fn a_missing_server_says_where_it_was_looked_for_and_what_installs_it() {
-        let error = find_server("no-such-server", "STACKKIT_NO_SUCH_BIN", &["/opt/nowhere"]).unwrap_err();
+        let error = find_server("no-such-server", "STACKKIT_NO_SUCH_BIN", &[], &["/opt/nowhere"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ToolMissing);
         let text = error.to_string();
         assert!(text.contains("/opt/nowhere") && text.contains("cargo xtask servers"), "{text}");

@@ -15,5 +15,5 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// Whether a server ended at its start because another process holds the port. Servers say so in their log only.
 pub(crate) fn port_was_taken(error: &Error) -> bool {
-    error.kind() == ErrorKind::ToolFailed && error.chain().to_string().contains("Address already in use")
+    error.kind() == ErrorKind::ToolFailed && error.chain().to_string().to_lowercase().contains("already in use")
 }

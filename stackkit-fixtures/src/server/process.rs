@@ -43,6 +43,8 @@ pub(crate) fn tool_in(dir: &PrivateDir, program: &Path) -> Tool {
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
+    /// Variables beside those that every server gets.
+    pub(crate) environment: Vec<(&'static str, Secret)>,
     /// Stripped from the log's tail in errors.
     pub(crate) secrets: Vec<Secret>,
     /// Ends it within milliseconds; its data is thrown away.
@@ -66,6 +68,7 @@ impl ServerProcess {
     pub(crate) async fn start(launch: &Launch, dir: &PrivateDir, service: &dyn HealthCheck) -> Result<Self> {
         let log_path = dir.path().join("log");
         let tool = tool_in(dir, &launch.program).args(&launch.args);
+        let tool = launch.environment.iter().fold(tool, |tool, (name, value)| tool.secret_env(name, value));
         let child = tool.stdout_to(dir.open(&log_path)?).stderr_to(dir.open(&log_path)?).spawn()?;
         let mut server = Self { child, pid_file: dir.path().join("pid"), quick_end: launch.quick_end };
         match server.wait_ready(service).await {

@@ -9,7 +9,10 @@ use stackkit_core::health::Tier;
 use stackkit_core::process::Tool;
 use stackkit_core::{ErrorKind, Service};
 use stackkit_fixtures::conformance::{Outcome, check, probe, refused, same, trial};
-use stackkit_fixtures::{PostgresOptions, RedisOptions, RedisReply, postgres, postgres_server, redis, redis_with};
+use stackkit_fixtures::{
+    BucketKind, PostgresOptions, RedisOptions, RedisReply, minio, minio_server, postgres, postgres_server, redis,
+    redis_with,
+};
 use stackkit_redis::{Redis, RedisConfig};
 
 use crate::{child, lifecycle};
@@ -26,6 +29,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("servers::postgres_stops_and_starts_again", "postgres", postgres_stops_and_starts),
         trial("servers::postgres_that_dies_tells_its_last_words", "postgres", postgres_dies),
         trial("servers::a_taken_port_is_known_by_the_last_words", "postgres", taken_port),
+        trial("servers::minio_makes_buckets_of_every_kind", "minio", minio_buckets),
+        trial("servers::minio_stops_and_starts_again", "minio", minio_stops_and_starts),
         trial("servers::initdb_runs_once_for_many_processes", "postgres", one_template),
         trial("servers::a_missing_server_is_ignored_or_required", "redis", missing_server),
     ]
@@ -45,6 +50,29 @@ async fn redis_stops_and_starts() -> Outcome {
     for url in [server.url(), tcp] {
         probe(&(std::sync::Arc::new(Redis::from_url(&url)?) as _), Tier::Vitals).await?;
     }
+    Ok(())
+}
+
+async fn minio_buckets() -> Outcome {
+    let server = minio().await?;
+    let mut names = std::collections::BTreeSet::new();
+    for kind in [BucketKind::Plain, BucketKind::Versioned, BucketKind::Locking, BucketKind::Plain] {
+        names.insert(server.bucket_of(kind).await?);
+    }
+    same("different buckets", &4, &names.len())?;
+    same("the server of the next test", &server.endpoint(), &minio().await?.endpoint())?;
+    check(!format!("{server:?}").contains(server.secret_key()), || "the secret key can be seen".to_owned())
+}
+
+async fn minio_stops_and_starts() -> Outcome {
+    let mut server = minio_server().await?;
+    let endpoint = server.endpoint();
+    check(endpoint != minio().await?.endpoint(), || "the private server is the shared one".to_owned())?;
+    server.stop().await?;
+    refused("a bucket on a stopped server", &[ErrorKind::Unreachable], server.bucket().await)?;
+    server.start().await?;
+    same("the endpoint", &endpoint, &server.endpoint())?;
+    server.bucket().await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-use cases::{backup, damage, faults, matrix, restore, stream};
+use cases::{backup, damage, faults, killed, matrix, restore, stream};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -44,6 +44,10 @@ macro_rules! cases {
 }
 
 fn main() -> ExitCode {
+    if let Some(done) = support::worker::run() {
+        done.unwrap();
+        return ExitCode::SUCCESS;
+    }
     let mut trials = cases![
         stream::all_sizes_survive,
         stream::any_size_chunk_and_range_survives,
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         damage::a_damaged_or_foreign_manifest_is_listed_as_such,
         damage::a_copied_backup_is_none,
         damage::a_later_repository_is_incompatible,
+        killed::at_any_moment_it_leaves_no_false_backup,
         matrix::a_first_backup,
         matrix::a_second_backup,
         matrix::a_backup_on_a_disk,

@@ -43,12 +43,17 @@ impl Start<'_> {
                 first.unwrap().unwrap_or_else(|e| panic!("nothing failed but the operation: {e:?}"));
                 return call;
             };
-            promise::holds(&inner, options(), self.stack, self.needed, &failed).await;
+            self.promises(&inner, &failed).await;
             let retry = self.once(Arc::clone(&inner), &operation).await;
             retry.unwrap_or_else(|e| panic!("the retry after {failed}: {e:?}"));
-            promise::holds(&inner, options(), self.stack, self.needed, &failed).await;
+            self.promises(&inner, &failed).await;
         }
         panic!("the operation has no end of calls");
+    }
+
+    async fn promises(&self, store: &Arc<dyn ObjectStore>, context: &str) {
+        let repository = Repository::with_store(Arc::clone(store), options()).await.unwrap();
+        promise::holds(&repository, self.stack, self.needed, context).await;
     }
 
     async fn once(

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod damage;
 pub(crate) mod faults;
+pub(crate) mod killed;
 pub(crate) mod matrix;
 pub(crate) mod restore;
 pub(crate) mod stream;

@@ -3,6 +3,7 @@
 pub(crate) mod faulty;
 pub(crate) mod promise;
 pub(crate) mod shelf;
+pub(crate) mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,12 @@ pub(crate) fn text(bytes: usize, seed: u64) -> Vec<u8> {
     }
     out.truncate(bytes);
     out
+}
+
+/// A random generator, and the seed to tell when a test fails. The environment's `variable` sets it, to repeat a run.
+pub(crate) fn seed(variable: &str) -> (u64, fastrand::Rng) {
+    let seed = std::env::var(variable).ok().map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    (seed, fastrand::Rng::with_seed(seed))
 }
 
 /// Bytes that do not compress, the same for the same seed.

@@ -1,27 +1,16 @@
 //! What a repository promises, whatever went wrong before.
 
-use std::sync::Arc;
-
-use object_store::ObjectStore;
-use stackkit_backup::{BackupId, Repository, RepositoryOptions, VerifyLevel};
+use stackkit_backup::{BackupId, Repository, VerifyLevel};
 use stackkit_core::Stack;
 use stackkit_core::backup::RestoreOptions;
 
 /// Every listed backup verifies at the level of its content and comes back, and the `needed` ones are among them.
 /// Returns which are listed.
-pub(crate) async fn holds(
-    store: &Arc<dyn ObjectStore>,
-    options: RepositoryOptions,
-    stack: &Stack,
-    needed: &[BackupId],
-    context: &str,
-) -> Vec<BackupId> {
-    let repository =
-        Repository::with_store(Arc::clone(store), options).await.unwrap_or_else(|e| panic!("{context}: {e:?}"));
+pub(crate) async fn holds(repository: &Repository, stack: &Stack, needed: &[BackupId], context: &str) -> Vec<BackupId> {
     let mut ids = Vec::new();
     for entry in repository.list().await.unwrap_or_else(|e| panic!("{context}: {e:?}")) {
         if entry.manifest().is_none() {
-            // Not called a backup.
+            // Listed as damaged: nobody is told that it is a backup.
             continue;
         }
         let report = repository.verify(&entry.id, VerifyLevel::Content).await;

@@ -49,6 +49,7 @@ mod repository;
 mod restore;
 mod run;
 mod storage;
+mod trust;
 mod verify;
 
 pub use id::BackupId;
@@ -58,6 +59,7 @@ pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use run::{Backup, BackupRun};
 pub use storage::{Capabilities, ObjectLockMode};
+pub use trust::SignatureState;
 pub use verify::{ArtifactVerdict, Finding, RepositoryFinding, VerifyLevel, VerifyReport};
 
 #[cfg(doctest)]

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactSpec, PointInTime, VendorInfo};
 use stackkit_core::{Census, Error, Result, ServiceId};
 
+pub(crate) use self::seal::SEALED_MANIFEST;
 use crate::id::BackupId;
 use crate::keys::TrustedKey;
 use crate::pipeline::{FRAME_BYTES_MAX, Layout};

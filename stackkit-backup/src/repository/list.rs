@@ -4,13 +4,16 @@ use std::fmt;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind, Result};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{BACKUPS, Repository};
+use super::Repository;
+use super::read::{Found, is_unusable};
+use super::scan::{self, Spot, Stamp};
 use crate::id::BackupId;
 use crate::manifest::{Manifest, Status};
 use crate::run::format_bytes;
+use crate::trust::SignatureState;
 
 /// Manifests that are read at once: enough to hide the latency of a storage in a network.
 const READS_AT_ONCE: usize = 16;
@@ -25,6 +28,10 @@ pub struct BackupEntry {
     pub stack: String,
     /// What is there.
     pub state: EntryState,
+    /// Who signed it; `None` if it is not known.
+    pub signature: Option<SignatureState>,
+    /// The BLAKE3 of the bytes of its manifest, 64 hex digits; `None` if it can't be read.
+    pub manifest_blake3: Option<String>,
 }
 
 /// What is known of an entry.
@@ -37,6 +44,8 @@ pub enum EntryState {
     Damaged(Error),
     /// There is none: a backup that runs, or that was interrupted.
     Incomplete,
+    /// It is a backup whose deletion is announced: it is whole until its grace time has passed.
+    Announced(Box<Manifest>),
 }
 
 impl BackupEntry {
@@ -44,15 +53,15 @@ impl BackupEntry {
     #[must_use]
     pub fn manifest(&self) -> Option<&Manifest> {
         match &self.state {
-            EntryState::Ready(manifest) => Some(manifest),
+            EntryState::Ready(manifest) | EntryState::Announced(manifest) => Some(manifest),
             _ => None,
         }
     }
 
-    /// Whether it is a backup of every service.
+    /// Whether it is a backup of every service, and not announced for deletion.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.manifest().is_some_and(|manifest| manifest.status == Status::Complete)
+        matches!(&self.state, EntryState::Ready(manifest) if manifest.status == Status::Complete)
     }
 
     /// When it began: to the fraction of a second if the manifest tells, else to the second.
@@ -67,11 +76,18 @@ impl fmt::Display for BackupEntry {
         match &self.state {
             EntryState::Damaged(error) => write!(f, "damaged: {error}"),
             EntryState::Incomplete => f.write_str("incomplete"),
-            EntryState::Ready(manifest) => {
+            EntryState::Ready(manifest) | EntryState::Announced(manifest) => {
                 let stored = manifest.artifacts().map(|(_, artifact)| artifact.stored.bytes).sum();
-                let status = if self.is_complete() { "complete" } else { "partial" };
+                let status = match (&self.state, manifest.status) {
+                    (EntryState::Announced(_), _) => "to be deleted",
+                    (_, Status::Complete) => "complete",
+                    (_, Status::Partial) => "partial",
+                };
                 let services: Vec<_> = manifest.services.iter().map(|service| service.id.as_str()).collect();
                 write!(f, "{status}  {}  {}", services.join(","), format_bytes(stored))?;
+                if let Some(signature) = &self.signature {
+                    write!(f, "  {signature}")?;
+                }
                 manifest.tags.iter().try_for_each(|tag| write!(f, "  #{tag}"))
             }
         }
@@ -79,7 +95,8 @@ impl fmt::Display for BackupEntry {
 }
 
 impl Repository {
-    /// All backups of all stacks, newest first. One whose manifest is damaged is among them, as such.
+    /// All backups of all stacks, newest first. One whose manifest is damaged, or not signed by a key that the caller
+    /// trusts, is among them, as such; one whose deletion is announced is not.
     ///
     /// # Errors
     /// The storage's kinds.
@@ -88,11 +105,12 @@ impl Repository {
     /// Cancel safe: it only reads.
     pub async fn list(&self) -> Result<Vec<BackupEntry>> {
         let mut entries = self.list_all().await?;
-        entries.retain(|entry| !matches!(entry.state, EntryState::Incomplete));
+        entries.retain(|entry| matches!(entry.state, EntryState::Ready(_) | EntryState::Damaged(_)));
         Ok(entries)
     }
 
-    /// As [`list`](Self::list), with what has no manifest: backups that run, and what interrupted ones left.
+    /// As [`list`](Self::list), with those whose deletion is announced, and with what has no manifest: backups that run,
+    /// and what interrupted ones left.
     ///
     /// # Errors
     /// The storage's kinds.
@@ -100,23 +118,48 @@ impl Repository {
     /// # Cancel safety
     /// Cancel safe: it only reads.
     pub async fn list_all(&self) -> Result<Vec<BackupEntry>> {
-        let mut ids = Vec::new();
-        let backups = Path::from(BACKUPS);
-        for stack in self.storage.folders(&backups).await? {
-            let names = self.storage.folders(&backups.clone().join(stack.as_str())).await?;
-            ids.extend(names.iter().filter_map(|name| name.parse().ok()).map(|id: BackupId| (stack.clone(), id)));
+        let mut entries = self.entries(|entry| entry).await?;
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.started()));
+        Ok(entries)
+    }
+
+    /// Everything that [`list_all`](Self::list_all) gives, in no order. `digest` takes out of each entry what is needed,
+    /// so that ten thousand manifests are never in memory together.
+    pub(crate) async fn entries<T: Send + 'static>(
+        &self,
+        digest: impl Fn(BackupEntry) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let spots = scan::spots(&self.storage).await?;
+        if let Some(cache) = self.cache() {
+            cache.retain(&spots);
         }
-        let entries = stream::iter(ids).map(|(stack, id)| async move { self.entry(stack, id).await });
-        let mut entries: Vec<_> = entries.buffer_unordered(READS_AT_ONCE).try_collect().await?;
-        entries.sort_by_key(|entry: &BackupEntry| std::cmp::Reverse(entry.started()));
+        // Reading hides the storage's latency, checking costs cores: the work is cut into as many tasks as there are.
+        let tasks = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut shares: Vec<Vec<Spot>> = std::iter::repeat_with(Vec::new).take(tasks).collect();
+        for (place, spot) in spots.into_iter().enumerate() {
+            shares[place % tasks].push(spot);
+        }
+        let reading = shares.into_iter().map(|share| {
+            let (repository, digest) = (self.clone(), digest.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let repository = &repository;
+                let entries = stream::iter(share).map(|spot| repository.entry(spot)).buffer_unordered(READS_AT_ONCE);
+                entries.map_ok(digest).try_collect::<Vec<T>>().await
+            }))
+        });
+        let mut entries = Vec::new();
+        for share in reading.collect::<Vec<_>>() {
+            let share = share.await;
+            entries.extend(share.map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))??);
+        }
         Ok(entries)
     }
 
     /// The newest complete backup of a stack.
     ///
     /// # Errors
-    /// `NotFound` if there is none; `Integrity` if there is a newer one whose manifest is damaged: which one to trust
-    /// is the caller's to say.
+    /// `NotFound` if there is none; `Integrity` if there is a newer one whose manifest is damaged or not trusted: which
+    /// one to take is the caller's to say.
     ///
     /// # Cancel safety
     /// Cancel safe: it only reads.
@@ -137,18 +180,47 @@ impl Repository {
         }
     }
 
-    async fn entry(&self, stack: String, id: BackupId) -> Result<BackupEntry> {
-        let state = match self.read_manifest(&stack, &id).await {
-            Ok((manifest, _)) => EntryState::Ready(Box::new(manifest)),
-            Err(error) => match error.kind() {
-                ErrorKind::NotFound => EntryState::Incomplete,
-                // One bad sector must not hide all other backups.
-                ErrorKind::Integrity | ErrorKind::Incompatible | ErrorKind::Io | ErrorKind::PermissionDenied => {
-                    EntryState::Damaged(error)
-                }
-                _ => return Err(error),
-            },
+    async fn entry(&self, spot: Spot) -> Result<BackupEntry> {
+        let entry = |state| BackupEntry {
+            id: spot.id,
+            stack: spot.stack.clone(),
+            state,
+            signature: None,
+            manifest_blake3: None,
         };
-        Ok(BackupEntry { id, stack, state })
+        let Some(stamp) = &spot.manifest else { return Ok(entry(EntryState::Incomplete)) };
+        let found = match self.read_listed(&spot, stamp).await {
+            Ok(found) => found,
+            // It went since the listing.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(entry(EntryState::Incomplete)),
+            Err(error) if is_unusable(&error) => return Ok(entry(EntryState::Damaged(error))),
+            Err(error) => return Err(error),
+        };
+        let manifest = Box::new(found.manifest);
+        let state = match self.trust().refuses_in_lists(found.signature) {
+            true => EntryState::Damaged(not_trusted(found.signature, self)),
+            false if spot.announced => EntryState::Announced(manifest),
+            false => EntryState::Ready(manifest),
+        };
+        Ok(BackupEntry { signature: Some(found.signature), manifest_blake3: Some(found.blake3), ..entry(state) })
+    }
+
+    /// Reads a manifest that a listing showed, from the cache if it is there.
+    async fn read_listed(&self, spot: &Spot, stamp: &Stamp) -> Result<Found> {
+        let Some(cache) = self.cache() else { return self.read_manifest(&spot.stack, &spot.id).await };
+        if let Some(raw) = cache.get(spot, stamp) {
+            return self.check_manifest(&spot.stack, &spot.id, &raw);
+        }
+        let raw = self.fetch_manifest(&spot.stack, &spot.id).await?;
+        let found = self.check_manifest(&spot.stack, &spot.id, &raw)?;
+        cache.put(spot, stamp, &raw);
+        Ok(found)
+    }
+}
+
+fn not_trusted(signature: SignatureState, repository: &Repository) -> Error {
+    match repository.trust().accept(signature, repository.marker().is_signed()) {
+        Err(error) => error,
+        Ok(()) => Error::unexpected("a manifest was refused without a reason"),
     }
 }

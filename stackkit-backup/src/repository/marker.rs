@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
-use stackkit_core::{Clock, Error, ErrorKind, Result};
+use stackkit_core::{Error, ErrorKind, Result};
 
+use super::RepositoryOptions;
+use crate::keys::{SigningKey, TrustedKey};
 use crate::manifest::{Encryption, Extra, canonical};
-use crate::storage::Storage;
+use crate::storage::{Capabilities, Storage};
 
 /// The schema of the marker.
 const SCHEMA: &str = "stackkit.repository/1";
@@ -27,8 +29,11 @@ pub(crate) struct Marker {
     pub(crate) id: String,
     created: Timestamp,
     stackkit_version: String,
-    capabilities: Capabilities,
+    capabilities: CapabilitiesRecord,
     encryption: Encryption,
+    /// The keys whose signatures are expected, as of the repository's creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signers: Vec<TrustedKey>,
     readme: ReadmeRecord,
     #[serde(flatten)]
     extra: Extra,
@@ -36,8 +41,14 @@ pub(crate) struct Marker {
 
 /// What the storage can do, found by trying.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Capabilities {
+struct CapabilitiesRecord {
     put_if_absent: bool,
+    #[serde(default)]
+    compare_and_swap: bool,
+    #[serde(default)]
+    versioning: bool,
+    #[serde(default)]
+    object_lock: bool,
     #[serde(flatten)]
     extra: Extra,
 }
@@ -76,19 +87,31 @@ impl Marker {
     ///
     /// # Errors
     /// As [`read`](Self::read); `Unsupported` if the storage overwrites where it must not.
-    pub(crate) async fn read_or_create(storage: &Storage, clock: &Clock) -> Result<Self> {
+    pub(crate) async fn read_or_create(storage: &Storage, options: &RepositoryOptions) -> Result<Self> {
         match Self::read(storage).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             found => return found,
+        }
+        let capabilities = storage.probe().await?;
+        if !capabilities.put_if_absent {
+            let missing = "the storage has no put-if-absent: it overwrites what exists";
+            return Err(Error::new(ErrorKind::Unsupported, missing).with_operation("create the repository"));
         }
         put_readme(storage).await?;
         let marker = Self {
             schema: SCHEMA.to_owned(),
             id: format!("{:016x}", fastrand::u64(..)),
-            created: clock.now(),
+            created: options.clock.now(),
             stackkit_version: env!("CARGO_PKG_VERSION").to_owned(),
-            capabilities: Capabilities { put_if_absent: true, extra: Extra::new() },
+            capabilities: CapabilitiesRecord {
+                put_if_absent: capabilities.put_if_absent,
+                compare_and_swap: capabilities.compare_and_swap,
+                versioning: capabilities.versioning,
+                object_lock: capabilities.object_lock,
+                extra: Extra::new(),
+            },
             encryption: Encryption::none(),
+            signers: options.signing_key.iter().map(SigningKey::trusted).collect(),
             readme: ReadmeRecord {
                 bytes: README_TEXT.len() as u64,
                 blake3: blake3::hash(README_TEXT.as_bytes()).to_hex().to_string(),
@@ -107,6 +130,22 @@ impl Marker {
         }
     }
 
+    /// What the storage could do when the repository was made.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        let record = &self.capabilities;
+        let mut capabilities = Capabilities::default();
+        capabilities.put_if_absent = record.put_if_absent;
+        capabilities.compare_and_swap = record.compare_and_swap;
+        capabilities.versioning = record.versioning;
+        capabilities.object_lock = record.object_lock;
+        capabilities
+    }
+
+    /// Whether a signature is expected of every backup.
+    pub(crate) fn is_signed(&self) -> bool {
+        !self.signers.is_empty()
+    }
+
     /// What is wrong with the repository's own two objects, as errors.
     pub(crate) async fn check(storage: &Storage) -> Vec<(&'static str, Error)> {
         let marker = match Self::read(storage).await {
@@ -122,23 +161,16 @@ impl Marker {
     }
 }
 
-/// Writes the instructions twice: the second write must be refused, or the storage can't keep a backup from being
-/// overwritten. A place with other instructions is somebody else's.
+/// Writes the instructions. A place with other instructions is somebody else's.
 async fn put_readme(storage: &Storage) -> Result<()> {
     let path = Path::from(README);
-    let mut refused = false;
-    for _ in 0..2 {
-        match storage.create("create the repository", &path, README_TEXT.into()).await {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => refused = true,
-            other => other?,
-        }
-    }
-    let failed = |kind, message: &str| Err(Error::new(kind, message).with_operation("create the repository"));
-    if !refused {
-        return failed(ErrorKind::Unsupported, "the storage has no put-if-absent: it overwrites what exists");
+    match storage.create("create the repository", &path, README_TEXT.into()).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        other => other?,
     }
     match storage.read("create the repository", &path).await? == README_TEXT {
         true => Ok(()),
-        false => failed(ErrorKind::AlreadyExists, "the place holds a README.txt that is not a repository's"),
+        false => Err(Error::new(ErrorKind::AlreadyExists, "the place holds a README.txt that is not a repository's")
+            .with_operation("create the repository")),
     }
 }

@@ -1,21 +1,29 @@
 //! The repository: where backups are.
 
+mod cache;
 mod list;
 mod marker;
+mod options;
+mod read;
+mod scan;
 
 use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use stackkit_core::{Clock, Error, ErrorKind, Result, Stack};
+use stackkit_core::{Clock, Result, Stack};
 
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
+pub use options::RepositoryOptions;
+pub(crate) use read::Found;
 
 use crate::id::BackupId;
-use crate::manifest::Manifest;
+use crate::keys::SigningKey;
+use crate::manifest::SEALED_MANIFEST;
 use crate::run::BackupRun;
 use crate::storage::Storage;
+use crate::trust::Trust;
 
 /// The folder of all backups.
 pub(crate) const BACKUPS: &str = "backups";
@@ -23,48 +31,14 @@ pub(crate) const BACKUPS: &str = "backups";
 /// The name of a backup's manifest.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
+/// The name of the signature of a manifest.
+pub(crate) const SIGNATURE: &str = "manifest.sig";
+
+/// The name of an announced deletion.
+pub(crate) const TOMBSTONE: &str = "tombstone.json";
+
 /// The objects beside the services' folders, those of later versions included: no service can have such an id.
-pub(crate) const RESERVED_NAMES: [&str; 3] = [MANIFEST, "manifest.sig", "tombstone.json"];
-
-/// How a repository is opened.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct RepositoryOptions {
-    unencrypted: bool,
-    clock: Clock,
-}
-
-impl RepositoryOptions {
-    /// The defaults: encryption is demanded, time is the system's.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Writes artifacts as they are. This version has no encryption, so a repository can be created and written only
-    /// with this.
-    #[must_use]
-    pub fn unencrypted(mut self) -> Self {
-        self.unencrypted = true;
-        self
-    }
-
-    /// Takes the time of the repository's creation from `clock`. A backup takes its time from its stack.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    pub(crate) fn check_encryption(&self) -> Result<()> {
-        match self.unencrypted {
-            true => Ok(()),
-            false => Err(Error::config(
-                "encryption is not available in this version: say `RepositoryOptions::unencrypted` to write without it",
-            )),
-        }
-    }
-}
+pub(crate) const RESERVED_NAMES: [&str; 4] = [MANIFEST, SEALED_MANIFEST, SIGNATURE, TOMBSTONE];
 
 /// A place where backups are kept; cheap to clone.
 ///
@@ -127,7 +101,7 @@ impl Repository {
     }
 
     async fn create_in(storage: Storage, options: RepositoryOptions) -> Result<Self> {
-        let marker = Arc::new(Marker::read_or_create(&storage, &options.clock).await?);
+        let marker = Arc::new(Marker::read_or_create(&storage, &options).await?);
         Ok(Self { storage, marker, options })
     }
 
@@ -146,56 +120,30 @@ impl Repository {
         &self.options
     }
 
-    /// The manifest of a backup, checked.
-    ///
-    /// # Errors
-    /// `NotFound`; `Integrity` if it is damaged or another backup's; `Incompatible` if a later version wrote it.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: it only reads.
-    pub async fn manifest(&self, id: &BackupId) -> Result<Manifest> {
-        Ok(self.find(id).await?.manifest)
+    pub(crate) fn marker(&self) -> &Marker {
+        &self.marker
     }
 
-    /// Finds a backup by its id alone. A copy of it below the name of another stack does not stand in its way.
-    pub(crate) async fn find(&self, id: &BackupId) -> Result<Found> {
-        let mut damaged = None;
-        for stack in self.storage.folders(&Path::from(BACKUPS)).await? {
-            let folder = folder_of(&stack, id);
-            match self.read_manifest(&stack, id).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => damaged = damaged.or(Some(error)),
-                Ok((manifest, blake3)) => return Ok(Found { folder, manifest, blake3 }),
-            }
-        }
-        let missing =
-            || Error::new(ErrorKind::NotFound, "the repository has no such backup").with_context("backup", id);
-        Err(damaged.unwrap_or_else(missing))
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
-    /// Reads a manifest, and the hash of its bytes.
-    async fn read_manifest(&self, stack: &str, id: &BackupId) -> Result<(Manifest, String)> {
-        let path = folder_of(stack, id).join(MANIFEST);
-        let bytes = self.storage.read("read the manifest", &path).await?;
-        let named = |e: Error| e.with_context("object", &path);
-        let manifest = Manifest::from_json(&bytes).map_err(named)?;
-        let home = (manifest.id, manifest.stack.as_str(), manifest.repository.as_str());
-        match home == (*id, stack, self.id()) {
-            true => Ok((manifest, blake3::hash(&bytes).to_hex().to_string())),
-            false => Err(named(
-                Error::integrity("the manifest belongs to another backup").with_operation("read the manifest"),
-            )),
-        }
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.options.clock
     }
-}
 
-/// A backup that was found, and where.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) folder: Path,
-    pub(crate) manifest: Manifest,
-    /// The hash of the manifest's bytes.
-    pub(crate) blake3: String,
+    pub(crate) fn signing_key(&self) -> Option<&SigningKey> {
+        self.options.signing_key.as_ref()
+    }
+
+    /// The local copy of manifests, if the caller wants one.
+    fn cache(&self) -> Option<cache::Cache> {
+        self.options.cache.as_ref().map(|folder| cache::Cache::new(folder, self.id()))
+    }
+
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.options.trust
+    }
 }
 
 /// Where a backup lies.

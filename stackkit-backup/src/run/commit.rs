@@ -2,13 +2,17 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind};
 
 use super::sink::Shared;
 use super::{Dumped, millis};
 use crate::id::BackupId;
-use crate::manifest::{ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Status, Timings};
-use crate::repository::MANIFEST;
+use crate::keys::{SigningKey, TrustedKey};
+use crate::manifest::{
+    ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SignatureRecord, Status, Timings,
+};
+use crate::repository::{MANIFEST, SIGNATURE};
 
 /// What a manifest is made of.
 pub(super) struct Draft {
@@ -19,6 +23,8 @@ pub(super) struct Draft {
     pub(super) finished: Timestamp,
     pub(super) tags: Vec<String>,
     pub(super) label: Option<String>,
+    pub(super) prev: Option<Previous>,
+    pub(super) signer: Option<TrustedKey>,
     pub(super) dumped: Dumped,
 }
 
@@ -38,10 +44,10 @@ pub(super) fn draft(draft: Draft) -> Manifest {
         trigger: None,
         tags: draft.tags,
         label: draft.label,
-        prev: None,
+        prev: draft.prev,
         retain_until: None,
         encryption: Encryption::none(),
-        signature: None,
+        signature: draft.signer.map(SignatureRecord::new),
         sealed: None,
         consistency: ConsistencyRecord {
             mode: "barrier".to_owned(),
@@ -91,10 +97,20 @@ pub(super) enum Failure {
     Unknown(Error),
 }
 
-/// Writes the manifest and reads it back: what counts is what the storage holds, not what it answered.
-pub(super) async fn write_manifest(shared: &Shared, manifest: &Manifest) -> Result<(), Failure> {
+/// Writes the signature, then the manifest, and reads it back: what counts is what the storage holds, not what it
+/// answered.
+pub(super) async fn write_manifest(
+    shared: &Shared,
+    manifest: &Manifest,
+    key: Option<&SigningKey>,
+) -> Result<(), Failure> {
     let path = shared.folder.clone().join(MANIFEST);
     let text = Bytes::from(manifest.to_json().map_err(Failure::NotWritten)?);
+    if let Some(key) = key {
+        let signature = Bytes::copy_from_slice(&key.sign(&text));
+        let path = shared.folder.clone().join(SIGNATURE);
+        write_beside(shared, "write the signature", &path, signature).await.map_err(Failure::NotWritten)?;
+    }
     let written = shared.storage.create("write the manifest", &path, text.clone()).await;
     let found = shared.storage.read("read the manifest back", &path).await;
     match (written, found) {
@@ -106,5 +122,19 @@ pub(super) async fn write_manifest(shared: &Shared, manifest: &Manifest) -> Resu
             Err(Failure::NotWritten(error))
         }
         (Err(error), _) | (Ok(()), Err(error)) => Err(Failure::Unknown(error)),
+    }
+}
+
+/// Writes what the manifest refers to. An answer that was lost may hide that it was written already.
+async fn write_beside(shared: &Shared, operation: &'static str, path: &Path, content: Bytes) -> Result<(), Error> {
+    match shared.storage.create(operation, path, content.clone()).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        written => return written,
+    }
+    match shared.storage.read(operation, path).await? == content {
+        true => Ok(()),
+        false => Err(Error::integrity("the storage holds another object than it was given")
+            .with_operation(operation)
+            .with_context("object", path)),
     }
 }

@@ -20,7 +20,8 @@ use self::barrier::Pinned;
 use self::sink::{ServiceSink, Shared};
 use crate::error::contained;
 use crate::id::BackupId;
-use crate::manifest::{Extra, ServiceFailure, ServiceRecord};
+use crate::keys::SigningKey;
+use crate::manifest::{Extra, Previous, ServiceFailure, ServiceRecord};
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{RESERVED_NAMES, Repository, folder_of};
 
@@ -159,14 +160,18 @@ impl<'a> BackupRun<'a> {
             Err(error) => return Err(unfinished.abandon(error).await),
         };
         shared.progress.phase(ProgressPhase::Storing, None);
-        let draft = self.draft(id, started, dumped);
+        let prev = match self.repository.newest(self.stack.name()).await {
+            Ok(newest) => newest.map(|found| Previous::new(found.manifest.id, found.blake3)),
+            Err(error) => return Err(unfinished.abandon(error).await),
+        };
+        let draft = self.draft(id, started, prev, dumped);
         if let Err(error) = commit::check_sizes(&shared, &draft).await {
             return Err(unfinished.abandon(error).await);
         }
         // From here on only a definite answer of the storage may remove artifacts: the manifest may exist.
         unfinished.armed = false;
         shared.progress.phase(ProgressPhase::Committing, None);
-        match commit::write_manifest(&shared, &draft).await {
+        match commit::write_manifest(&shared, &draft, self.repository.signing_key()).await {
             Ok(()) => {
                 shared.progress.tell(|| ProgressEvent::Committed);
                 shared.progress.phase(ProgressPhase::Done, None);
@@ -317,7 +322,13 @@ impl<'a> BackupRun<'a> {
         }
     }
 
-    fn draft(&self, id: BackupId, started: jiff::Timestamp, dumped: Dumped) -> crate::manifest::Manifest {
+    fn draft(
+        &self,
+        id: BackupId,
+        started: jiff::Timestamp,
+        prev: Option<Previous>,
+        dumped: Dumped,
+    ) -> crate::manifest::Manifest {
         commit::draft(commit::Draft {
             repository: self.repository.id().to_owned(),
             id,
@@ -326,6 +337,8 @@ impl<'a> BackupRun<'a> {
             finished: self.stack.clock().now(),
             tags: self.tags.clone(),
             label: self.label.clone(),
+            prev,
+            signer: self.repository.signing_key().map(SigningKey::trusted),
             dumped,
         })
     }

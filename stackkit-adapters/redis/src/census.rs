@@ -146,6 +146,15 @@ pub(crate) fn differences(content: &Content, live: &Census) -> Vec<String> {
         .collect()
 }
 
+/// What the file has and a live server without [`differences`] does not: keys that have expired.
+pub(crate) fn left_out(content: &Content, live: &Census) -> Census {
+    let mut left_out = Census::new();
+    for (name, count) in &of_content(content).counts {
+        add(&mut left_out, name, count.saturating_sub(live.count(name)));
+    }
+    left_out
+}
+
 /// Adds a count that is not zero: a name that is missing means zero.
 fn add(census: &mut Census, name: &str, count: u64) {
     if count > 0 {
@@ -191,6 +200,8 @@ mod tests {
             .with_count("keys.3", 1)
             .with_count("types.3.set", 1);
         assert!(differences(&content, &expired).is_empty());
+        let gone = Census::new().with_count("keys.0", 2).with_count("types.0.string", 1).with_count("types.0.hash", 1);
+        assert_eq!(left_out(&content, &expired), gone);
         let lost = expired.clone().with_count("keys.3", 0).with_count("types.3.set", 0);
         assert_eq!(differences(&content, &lost), ["keys.3: expected 1, found 0", "types.3.set: expected 1, found 0"]);
         let foreign = expired.with_count("keys.0", 4).with_count("keys.7", 1);

@@ -99,7 +99,8 @@ impl Redis {
         if replay.expired() > 0 {
             warnings.push(format!("{} keys had expired since the dump and were left out", replay.expired()));
         }
-        Ok(RestoreReport::new(self.id().clone(), live).with_warnings(warnings))
+        let left_out = census::left_out(&content, &live);
+        Ok(RestoreReport::new(self.id().clone(), live).with_left_out(left_out).with_warnings(warnings))
     }
 
     /// The artifact of a plan that is for this service and lacks nothing.

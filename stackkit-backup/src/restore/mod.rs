@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use stackkit_core::backup::{
-    ArtifactSource, BackupProvider, RestoreContext, RestoreOptions, RestorePlan, RestoreReport, TargetState,
+    ArtifactSource, BackupProvider, CensusDifference, RestoreContext, RestoreOptions, RestorePlan, RestoreReport,
+    TargetState,
 };
-use stackkit_core::{Census, Error, ErrorKind, Result, Service, Stack};
+use stackkit_core::{Error, ErrorKind, Result, Service, Stack};
 
 pub use plan::StackRestorePlan;
 pub(crate) use source::ServiceSource;
@@ -19,7 +20,7 @@ pub(crate) use source::ServiceSource;
 use crate::id::BackupId;
 use crate::manifest::ServiceRecord;
 use crate::repository::{Found, Repository};
-use crate::verify::{Check, VerifyLevel};
+use crate::verify::{Check, Share, VerifyLevel};
 
 /// What a restore did, service by service, in the order in which it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,9 +152,9 @@ impl Repository {
 
     /// Checks stored and plain bytes of all artifacts of a service.
     async fn check_service(&self, found: &Found, record: &ServiceRecord) -> Result<()> {
-        let check = Check { store: &self.storage.store, folder: &found.folder, level: VerifyLevel::Content };
+        let check = Check { repository: self, folder: &found.folder, level: VerifyLevel::Content };
         for artifact in &record.artifacts {
-            let verdict = check.artifact(record, artifact, None).await?;
+            let verdict = check.artifact(record, artifact, &Share::Whole, None).await?;
             if let Some(finding) = verdict.findings.first() {
                 return Err(Error::integrity(format!("the backup is damaged: {finding}"))
                     .with_context("artifact", &artifact.spec.name)
@@ -182,7 +183,7 @@ impl Step<'_> {
             context = context.with_expected(expected.clone());
         }
         let report = provider.restore(self.plan, source, &context).await.map_err(|e| e.with_service(id.clone()))?;
-        match expected.and_then(|expected| difference(expected, &report.census)) {
+        match expected.and_then(|expected| difference(&report.differences(expected))) {
             None => Ok(report),
             Some(difference) => Err(Error::integrity("the restored data is not what was dumped")
                 .with_context("difference", difference)
@@ -192,8 +193,7 @@ impl Step<'_> {
     }
 }
 
-fn difference(expected: &Census, found: &Census) -> Option<String> {
-    let differences = expected.diff(found);
+fn difference(differences: &[CensusDifference]) -> Option<String> {
     let first = differences.first()?;
     match differences.len() {
         1 => Some(first.to_string()),

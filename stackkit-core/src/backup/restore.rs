@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backup::{ArtifactName, Census};
+use crate::backup::{ArtifactName, Census, CensusDifference};
 use crate::clock::Clock;
 use crate::service::ServiceId;
 
@@ -268,6 +268,9 @@ pub struct RestoreReport {
     pub service: ServiceId,
     /// Counts of what the target holds.
     pub census: Census,
+    /// Counts of what the dump has and the target rightly does not: keys that had expired since. Empty in most restores.
+    #[serde(default)]
+    pub left_out: Census,
     /// Where the replaced data is kept, if it is: a database or directory name.
     pub old_data_kept_as: Option<String>,
     /// What the reader of the report should know: keys that had expired, owners that could not be set.
@@ -278,7 +281,32 @@ impl RestoreReport {
     /// A report of a target that holds `census`.
     #[must_use]
     pub fn new(service: ServiceId, census: Census) -> Self {
-        Self { service, census, old_data_kept_as: None, warnings: Vec::new() }
+        Self { service, census, left_out: Census::new(), old_data_kept_as: None, warnings: Vec::new() }
+    }
+
+    /// Says what the dump has and the target rightly does not.
+    #[must_use]
+    pub fn with_left_out(mut self, left_out: Census) -> Self {
+        self.left_out = left_out;
+        self
+    }
+
+    /// Where the target does not hold what the census of the dump, `expected`, says: what was left out rightly is no
+    /// difference.
+    ///
+    /// ```
+    /// use stackkit_core::{Census, ServiceId};
+    /// use stackkit_core::backup::RestoreReport;
+    /// let dumped = Census::new().with_count("keys.0", 3);
+    /// let report = RestoreReport::new(ServiceId::new("cache").unwrap(), Census::new().with_count("keys.0", 2));
+    /// assert_eq!(report.differences(&dumped).len(), 1);
+    /// assert!(report.with_left_out(Census::new().with_count("keys.0", 1)).differences(&dumped).is_empty());
+    /// ```
+    #[must_use]
+    pub fn differences(&self, expected: &Census) -> Vec<CensusDifference> {
+        let mut found = self.census.clone();
+        self.left_out.counts.iter().for_each(|(name, count)| found.add(name, *count));
+        expected.diff(&found)
     }
 
     /// Says where the replaced data is kept.

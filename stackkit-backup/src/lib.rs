@@ -39,7 +39,6 @@
 //!
 //! `FORMAT.md` beside this crate describes every byte of a repository.
 
-mod age;
 mod error;
 mod id;
 mod keys;
@@ -54,14 +53,17 @@ mod trust;
 mod verify;
 
 pub use id::BackupId;
-pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
+pub use keys::{SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use run::{Backup, BackupRun};
 pub use storage::{Capabilities, ObjectLockMode};
 pub use trust::SignatureState;
-pub use verify::{ArtifactVerdict, Finding, RepositoryFinding, VerifyLevel, VerifyReport};
+pub use verify::{
+    ArtifactVerdict, CensusVerdict, ChainFault, ChainFinding, ChainHead, ChainReport, DrillVerdict, Evidence,
+    EvidenceState, Finding, RepositoryFinding, Sample, Verification, VerifyLevel, VerifyReport,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,7 +1,6 @@
 //! The repository: where backups are.
 
 mod cache;
-mod canary;
 mod list;
 mod marker;
 mod options;
@@ -12,7 +11,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use stackkit_core::{Clock, Error, Result, Stack};
+use stackkit_core::{Clock, Result, Stack};
 
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
@@ -20,10 +19,10 @@ pub use options::RepositoryOptions;
 pub(crate) use read::Found;
 
 use crate::id::BackupId;
-use crate::keys::{Identity, Recipient, SigningKey};
+use crate::keys::SigningKey;
 use crate::manifest::SEALED_MANIFEST;
 use crate::run::BackupRun;
-use crate::storage::{Capabilities, Storage};
+use crate::storage::Storage;
 use crate::trust::Trust;
 
 /// The folder of all backups.
@@ -58,7 +57,7 @@ pub(crate) const RESERVED_NAMES: [&str; 4] = [MANIFEST, SEALED_MANIFEST, SIGNATU
 pub struct Repository {
     pub(crate) storage: Storage,
     marker: Arc<Marker>,
-    options: Arc<RepositoryOptions>,
+    options: RepositoryOptions,
 }
 
 impl Repository {
@@ -86,7 +85,7 @@ impl Repository {
     pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
         let storage = Storage::open(url).await?;
         let marker = Arc::new(Marker::read(&storage).await?);
-        Ok(Self { storage, marker, options: Arc::new(options) })
+        Ok(Self { storage, marker, options })
     }
 
     /// Opens or makes a repository in any object store: for tests, and for storages that have no URL here.
@@ -103,26 +102,7 @@ impl Repository {
 
     async fn create_in(storage: Storage, options: RepositoryOptions) -> Result<Self> {
         let marker = Arc::new(Marker::read_or_create(&storage, &options).await?);
-        if options.unencrypted && marker.is_encrypted() {
-            return Err(Error::config("the repository was made for encrypted backups: say `encrypt_to`")
-                .with_operation("open the repository"));
-        }
-        let repository = Self { storage, marker, options: Arc::new(options) };
-        canary::check_or_create(&repository).await?;
-        Ok(repository)
-    }
-
-    /// The same repository, with an identity that reads encrypted backups.
-    #[must_use]
-    pub fn with_identity(mut self, identity: Identity) -> Self {
-        Arc::make_mut(&mut self.options).identity = Some(identity);
-        self
-    }
-
-    /// What the storage could do when the repository was made.
-    #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
-        self.marker.capabilities()
+        Ok(Self { storage, marker, options })
     }
 
     /// The repository's own id, 16 hex digits; every manifest carries it.
@@ -150,14 +130,6 @@ impl Repository {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.options.clock
-    }
-
-    pub(crate) fn recipients(&self) -> &[Recipient] {
-        &self.options.recipients
-    }
-
-    pub(crate) fn identity(&self) -> Option<&Identity> {
-        self.options.identity.as_ref()
     }
 
     pub(crate) fn signing_key(&self) -> Option<&SigningKey> {

@@ -13,6 +13,7 @@ use stackkit_core::backup::DumpContext;
 use stackkit_core::{Error, ErrorKind, Result, Service, Stack};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use commit::host;
 pub use report::Backup;
 pub(crate) use report::format_bytes;
 
@@ -21,7 +22,7 @@ use self::sink::{ServiceSink, Shared};
 use crate::error::contained;
 use crate::id::BackupId;
 use crate::keys::SigningKey;
-use crate::manifest::{Encryption, Extra, Previous, ServiceFailure, ServiceRecord};
+use crate::manifest::{Extra, Previous, ServiceFailure, ServiceRecord};
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{RESERVED_NAMES, Repository, folder_of};
 
@@ -171,7 +172,7 @@ impl<'a> BackupRun<'a> {
         // From here on only a definite answer of the storage may remove artifacts: the manifest may exist.
         unfinished.armed = false;
         shared.progress.phase(ProgressPhase::Committing, None);
-        match commit::write_manifest(&shared, &draft, self.repository).await {
+        match commit::write_manifest(&shared, &draft, self.repository.signing_key()).await {
             Ok(()) => {
                 shared.progress.tell(|| ProgressEvent::Committed);
                 shared.progress.phase(ProgressPhase::Done, None);
@@ -338,7 +339,6 @@ impl<'a> BackupRun<'a> {
             tags: self.tags.clone(),
             label: self.label.clone(),
             prev,
-            encryption: Encryption::to(self.repository.recipients()),
             signer: self.repository.signing_key().map(SigningKey::trusted),
             dumped,
         })
@@ -376,7 +376,7 @@ fn empty_record(service: &dyn Service) -> ServiceRecord {
 }
 
 /// A duration in whole milliseconds, rounded up, so that nothing took 0 but nothing.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 

@@ -6,19 +6,27 @@ use serde::{Deserialize, Serialize};
 use stackkit_core::backup::{ArtifactName, Inspection};
 use stackkit_core::{Error, ServiceId};
 
+use super::{ChainFinding, DrillVerdict, EvidenceState, Sample};
 use crate::id::BackupId;
 use crate::manifest::{ArtifactRecord, ServiceRecord};
 use crate::run::format_bytes;
 
 /// How deep a verify looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Each level includes the ones before it, and costs more. At every level the manifest, its signature and the chain of
+/// the stack's backups are checked too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum VerifyLevel {
-    /// Every object is there, with its size and the hash of its stored bytes.
+    /// Every object is there, with its size and the hash of its stored bytes. Needs no key, so it can run beside the
+    /// storage.
     Stored,
-    /// Also decompressed: every frame's checksum, the plain size and hash; with a stack, the vendor's format.
+    /// Also decrypted and decompressed: every frame's checksum, the plain size and hash; with a stack, the vendor's
+    /// format. Needs an identity if the backup is encrypted.
     Content,
+    /// Also restored, service by service, into scratch stores, whose census must be the one of the dump.
+    Drill,
 }
 
 impl fmt::Display for VerifyLevel {
@@ -26,6 +34,7 @@ impl fmt::Display for VerifyLevel {
         f.write_str(match self {
             Self::Stored => "stored",
             Self::Content => "content",
+            Self::Drill => "drill",
         })
     }
 }
@@ -36,12 +45,22 @@ impl fmt::Display for VerifyLevel {
 pub struct VerifyReport {
     /// The backup.
     pub backup: BackupId,
+    /// The BLAKE3 of its manifest, 64 hex digits.
+    pub manifest_blake3: String,
     /// How deep it was looked at.
     pub level: VerifyLevel,
+    /// Which part was looked at; `None`: all of it.
+    pub sample: Option<Sample>,
     /// Each artifact of the backup.
     pub artifacts: Vec<ArtifactVerdict>,
+    /// Each service that was restored into a scratch store; empty below the level drill.
+    pub drills: Vec<DrillVerdict>,
+    /// What is wrong with the chain of the stack's backups, as far as it is not about another backup's own manifest.
+    pub chain: Vec<ChainFinding>,
     /// What is wrong with the repository's own objects; it does not keep the backup from being restored.
     pub repository: Vec<RepositoryFinding>,
+    /// Whether the run left evidence.
+    pub evidence: EvidenceState,
 }
 
 /// What was found of one artifact.
@@ -54,7 +73,10 @@ pub struct ArtifactVerdict {
     pub artifact: ArtifactName,
     /// Its stored bytes, as the manifest says.
     pub stored_bytes: u64,
-    /// What is wrong; empty if it is whole.
+    /// How many bytes were read and compared: stored bytes at the level stored, plain bytes at the others. Less than all
+    /// in a run over a [`Sample`]; what a parser gave up on is counted whole.
+    pub checked_bytes: u64,
+    /// What is wrong; empty if nothing was found.
     pub findings: Vec<Finding>,
     /// What the provider found in it, if one was asked.
     pub inspection: Option<Inspection>,
@@ -86,7 +108,31 @@ impl VerifyReport {
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.repository.is_empty() && self.artifacts.iter().all(|artifact| artifact.findings.is_empty())
+        self.repository.is_empty() && self.chain.is_empty() && self.is_restorable()
+    }
+
+    /// Whether nothing is wrong with the backup itself, as far as was looked. The repository's own objects, and other
+    /// backups of the chain, do not keep it from being restored.
+    #[must_use]
+    pub fn is_restorable(&self) -> bool {
+        self.artifacts.iter().all(|artifact| artifact.findings.is_empty())
+            && self.drills.iter().all(DrillVerdict::is_ok)
+            && self.chain.iter().all(|finding| finding.backup != self.backup)
+    }
+
+    /// All that is wrong, one line each.
+    pub(super) fn findings(&self) -> Vec<String> {
+        let artifacts = self.artifacts.iter().flat_map(|verdict| {
+            let named = move |found: &Finding| format!("{}/{}: {found}", verdict.service, verdict.artifact);
+            verdict.findings.iter().map(named)
+        });
+        let drills = self.drills.iter().flat_map(|verdict| {
+            let named = move |found: &String| format!("{}: {found}", verdict.service);
+            verdict.findings.iter().map(named)
+        });
+        let chain = self.chain.iter().map(ToString::to_string);
+        let repository = self.repository.iter().map(|found| format!("{}: {}", found.object, found.message));
+        artifacts.chain(drills).chain(chain).chain(repository).collect()
     }
 }
 
@@ -96,6 +142,7 @@ impl ArtifactVerdict {
             service: service.id.clone(),
             artifact: artifact.spec.name.clone(),
             stored_bytes: artifact.stored.bytes,
+            checked_bytes: 0,
             findings: Vec::new(),
             inspection: None,
         }
@@ -125,24 +172,42 @@ impl fmt::Display for Finding {
     }
 }
 
+impl fmt::Display for ArtifactVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.findings.is_empty(), self.checked_bytes) {
+            (false, _) => "DAMAGED",
+            (true, 0) if self.stored_bytes > 0 => "not in this sample",
+            (true, _) => "ok",
+        };
+        write!(f, "  {}/{}  {}  {state}", self.service, self.artifact, format_bytes(self.stored_bytes))?;
+        if let Some(inspection) = &self.inspection {
+            write!(f, "  {} entries", inspection.entries)?;
+        }
+        writeln!(f)?;
+        self.findings.iter().try_for_each(|finding| writeln!(f, "    {finding}"))?;
+        let warnings = self.inspection.iter().flat_map(|inspection| &inspection.warnings);
+        warnings.into_iter().try_for_each(|warning| writeln!(f, "    warning: {warning}"))
+    }
+}
+
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "verify of {} ({})", self.backup, self.level)?;
-        for verdict in &self.artifacts {
-            let state = if verdict.findings.is_empty() { "ok" } else { "DAMAGED" };
-            let size = format_bytes(verdict.stored_bytes);
-            write!(f, "  {}/{}  {size}  {state}", verdict.service, verdict.artifact)?;
-            if let Some(inspection) = &verdict.inspection {
-                write!(f, "  {} entries", inspection.entries)?;
-            }
-            writeln!(f)?;
-            verdict.findings.iter().try_for_each(|finding| writeln!(f, "    {finding}"))?;
-            let warnings = verdict.inspection.iter().flat_map(|inspection| &inspection.warnings);
-            warnings.into_iter().try_for_each(|warning| writeln!(f, "    warning: {warning}"))?;
+        write!(f, "verify of {} ({}", self.backup, self.level)?;
+        match self.sample {
+            Some(sample) => writeln!(f, ", part {sample})")?,
+            None => writeln!(f, ")")?,
         }
+        self.artifacts.iter().try_for_each(|verdict| write!(f, "{verdict}"))?;
+        self.drills.iter().try_for_each(|verdict| write!(f, "{verdict}"))?;
+        self.chain.iter().try_for_each(|finding| writeln!(f, "  chain: {finding}"))?;
         self.repository
             .iter()
             .try_for_each(|found| writeln!(f, "  {}  DAMAGED\n    {}", found.object, found.message))?;
-        f.write_str(if self.is_ok() { "nothing is wrong" } else { "the backup or its repository is damaged" })
+        writeln!(f, "{}", self.evidence)?;
+        f.write_str(match (self.is_ok(), self.is_restorable()) {
+            (true, _) => "nothing is wrong",
+            (false, true) => "the backup is whole, but its repository is damaged",
+            (false, false) => "the backup or its repository is damaged",
+        })
     }
 }

@@ -1,0 +1,288 @@
+//! The chain of a stack's backups: each manifest names the one before it by its hash.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stackkit_core::{Error, ErrorKind, Result};
+
+use crate::id::BackupId;
+use crate::manifest::{Previous, canonical};
+use crate::repository::{BackupEntry, EntryState, Repository};
+
+/// The folder of the records of backups that were deleted by a policy.
+const PRUNED: &str = "pruned";
+
+/// The schema of such a record.
+const TOMBSTONE_SCHEMA: &str = "stackkit.tombstone/1";
+
+/// Faults of one chain that are told. More say nothing that these don't.
+const FINDINGS_MAX: usize = 64;
+
+/// The newest backup of a stack at some moment, for a caller to keep: with it, a later
+/// [`check_chain`](Repository::check_chain) finds that the newest backups were taken away, which nothing inside the
+/// repository can tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChainHead {
+    /// The backup.
+    pub id: BackupId,
+    /// The BLAKE3 of its manifest, 64 hex digits.
+    pub manifest_blake3: String,
+}
+
+impl ChainHead {
+    /// The backup `id`, whose manifest has this hash.
+    #[must_use]
+    pub fn new(id: BackupId, manifest_blake3: impl Into<String>) -> Self {
+        Self { id, manifest_blake3: manifest_blake3.into() }
+    }
+}
+
+/// What is wrong with a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChainFault {
+    /// A later manifest names it, it is not there, and no record says that it was deleted by a policy.
+    Missing,
+    /// A later manifest names it, and it is not the one that it names.
+    Replaced,
+    /// Its manifest can't be used: damaged, another backup's, or not signed by a trusted key.
+    Damaged,
+    /// It names no backup before it, although there was one.
+    Unchained,
+    /// The newest backup that the caller knows of is gone.
+    RolledBack,
+}
+
+impl fmt::Display for ChainFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Replaced => "replaced",
+            Self::Damaged => "damaged",
+            Self::Unchained => "unchained",
+            Self::RolledBack => "rolled back",
+        })
+    }
+}
+
+/// One fault of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChainFinding {
+    /// The backup that it is about.
+    pub backup: BackupId,
+    /// What is wrong.
+    pub fault: ChainFault,
+    /// The same in words.
+    pub message: String,
+}
+
+impl fmt::Display for ChainFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.backup, self.message)
+    }
+}
+
+/// What a look at a stack's chain found. `Display` prints a line for each finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChainReport {
+    /// The stack.
+    pub stack: String,
+    /// Its newest backup; `None`: there is none.
+    pub head: Option<ChainHead>,
+    /// How many manifests were read.
+    pub backups: u64,
+    /// What is wrong, oldest backup first; at most 64.
+    pub findings: Vec<ChainFinding>,
+}
+
+impl ChainReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+impl fmt::Display for ChainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "chain of {} ({} backups)", self.stack, self.backups)?;
+        self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))?;
+        f.write_str(if self.is_ok() { "nothing is wrong" } else { "the chain is broken" })
+    }
+}
+
+/// What the chain needs to know of one manifest.
+#[derive(Debug, Clone)]
+struct Link {
+    started: Timestamp,
+    finished: Timestamp,
+    blake3: String,
+    prev: Option<Previous>,
+}
+
+/// What lies in a stack's folder.
+#[derive(Debug, Default)]
+struct Links {
+    good: BTreeMap<BackupId, Link>,
+    damaged: BTreeMap<BackupId, Error>,
+}
+
+/// What is known of a backup that is not there.
+enum Gone {
+    /// Deleted by a policy.
+    Pruned,
+    /// It had another manifest when it was.
+    PrunedOther,
+    /// Nobody says why.
+    Unknown,
+}
+
+impl Repository {
+    /// Follows the chain of a stack's backups: finds backups that were taken away, replaced, renamed or put in from
+    /// elsewhere, without reading an artifact.
+    ///
+    /// `known_head` is the [`ChainReport::head`] of an earlier look, kept elsewhere: without it the chain can't tell
+    /// that its newest backups are gone. Deleting by [retention](crate::Repository) leaves records under `pruned/`, so
+    /// it breaks no chain; deleting by hand does, until the backup after the hole is deleted too.
+    ///
+    /// # Errors
+    /// The storage's kinds. A manifest that can't be used is a finding.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only reads.
+    pub async fn check_chain(&self, stack: &str, known_head: Option<&ChainHead>) -> Result<ChainReport> {
+        let links = self.links(stack).await?;
+        let mut findings: Vec<ChainFinding> = links.damaged.iter().map(|(id, error)| damaged(*id, error)).collect();
+        // Forks are no fault: two backups at once have the same one before them.
+        let mut named: Vec<(&Previous, BackupId)> =
+            links.good.iter().filter_map(|(id, link)| Some((link.prev.as_ref()?, *id))).collect();
+        named.sort_by_key(|(prev, by)| (prev.id, *by));
+        for (prev, by) in named {
+            let wanted = ChainHead::new(prev.id, prev.manifest_blake3.clone());
+            let named_by = format!("the manifest of {by} names it");
+            findings.extend(self.expect(stack, &links, &wanted, ChainFault::Missing, &named_by).await?);
+        }
+        findings.extend(unchained(&links.good));
+        if let Some(known) = known_head {
+            let why = "it was the newest backup";
+            findings.extend(self.expect(stack, &links, known, ChainFault::RolledBack, why).await?);
+        }
+        findings.sort_by_key(|finding| (finding.backup, finding.fault));
+        findings.dedup_by_key(|finding| (finding.backup, finding.fault));
+        findings.truncate(FINDINGS_MAX);
+        let newest = links.good.iter().max_by_key(|(id, link)| (link.started, **id));
+        Ok(ChainReport {
+            stack: stack.to_owned(),
+            head: newest.map(|(id, link)| ChainHead::new(*id, link.blake3.clone())),
+            backups: links.good.len() as u64,
+            findings,
+        })
+    }
+
+    /// Reads every manifest of a stack.
+    async fn links(&self, stack: &str) -> Result<Links> {
+        let wanted = stack.to_owned();
+        let read = self.entries(move |entry| (entry.stack == wanted).then(|| link_of(entry))).await?;
+        let mut links = Links::default();
+        for (id, link) in read.into_iter().flatten() {
+            match link {
+                Seen::Good(link) => drop(links.good.insert(id, link)),
+                Seen::Damaged(error) => drop(links.damaged.insert(id, error)),
+                Seen::Nothing => {}
+            }
+        }
+        Ok(links)
+    }
+
+    /// Whether the backup is there with that manifest, or was deleted by a policy.
+    async fn expect(
+        &self,
+        stack: &str,
+        links: &Links,
+        wanted: &ChainHead,
+        absent: ChainFault,
+        why: &str,
+    ) -> Result<Option<ChainFinding>> {
+        let found = |fault, message: String| Some(ChainFinding { backup: wanted.id, fault, message });
+        let replaced = || found(ChainFault::Replaced, format!("the manifest is another one: {why} with another hash"));
+        match links.good.get(&wanted.id) {
+            Some(link) if link.blake3 == wanted.manifest_blake3 => return Ok(None),
+            Some(_) => return Ok(replaced()),
+            // It is told already.
+            None if links.damaged.contains_key(&wanted.id) => return Ok(None),
+            None => {}
+        }
+        Ok(match self.gone(stack, wanted).await? {
+            Gone::Pruned => None,
+            Gone::PrunedOther => replaced(),
+            Gone::Unknown => found(absent, format!("the backup is gone, and no policy deleted it: {why}")),
+        })
+    }
+
+    async fn gone(&self, stack: &str, wanted: &ChainHead) -> Result<Gone> {
+        let path = Path::from(PRUNED).join(stack).join(format!("{}.json", wanted.id));
+        let bytes = match self.storage().read("read the record of a deleted backup", &path).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Gone::Unknown),
+            Err(error) if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Io) => return Ok(Gone::Unknown),
+            Err(error) => return Err(error),
+        };
+        // A record that anybody can have written says nothing.
+        let Ok((record, signer)) = canonical::open_signed(&bytes, TOMBSTONE_SCHEMA) else { return Ok(Gone::Unknown) };
+        let member = |name: &str| record.get(name).and_then(Value::as_str);
+        let id = wanted.id.to_string();
+        let home = (member("repository"), member("stack"), member("id"));
+        if !self.trust().accept(self.trust().judge(signer), self.marker().is_signed()).is_ok()
+            || home != (Some(self.id()), Some(stack), Some(id.as_str()))
+        {
+            return Ok(Gone::Unknown);
+        }
+        match member("manifest_blake3") == Some(wanted.manifest_blake3.as_str()) {
+            true => Ok(Gone::Pruned),
+            false => Ok(Gone::PrunedOther),
+        }
+    }
+}
+
+/// What the chain sees of one folder.
+enum Seen {
+    Good(Link),
+    Damaged(Error),
+    /// A backup that runs, or what a killed one left.
+    Nothing,
+}
+
+fn link_of(entry: BackupEntry) -> (BackupId, Seen) {
+    let seen = match (entry.state, entry.manifest_blake3) {
+        (EntryState::Damaged(error), _) => Seen::Damaged(error),
+        (EntryState::Ready(manifest) | EntryState::Announced(manifest), Some(blake3)) => {
+            let (started, finished) = (manifest.started, manifest.finished);
+            Seen::Good(Link { started, finished, blake3, prev: manifest.prev })
+        }
+        _ => Seen::Nothing,
+    };
+    (entry.id, seen)
+}
+
+fn damaged(backup: BackupId, error: &Error) -> ChainFinding {
+    ChainFinding { backup, fault: ChainFault::Damaged, message: format!("the manifest can't be used: {error}") }
+}
+
+/// Manifests that name none before them, although a chained one was finished before they began. The first backup of a
+/// stack names none, and neither do those of a version that did not chain.
+fn unchained(links: &BTreeMap<BackupId, Link>) -> Vec<ChainFinding> {
+    let chained_since = links.values().filter(|link| link.prev.is_some()).map(|link| link.finished).min();
+    let Some(since) = chained_since else { return Vec::new() };
+    let late = links.iter().filter(|(_, link)| link.prev.is_none() && link.started > since);
+    let message = "the manifest names no backup before it, although there was one";
+    late.map(|(id, _)| ChainFinding { backup: *id, fault: ChainFault::Unchained, message: message.to_owned() })
+        .collect()
+}

@@ -4,6 +4,8 @@ mod local;
 mod lock;
 mod memory;
 mod probe;
+#[cfg(feature = "s3")]
+mod s3;
 mod url;
 
 use std::path::PathBuf;
@@ -64,6 +66,9 @@ enum Place {
     Store,
     /// It is a directory of this machine.
     Directory(PathBuf),
+    /// It is a bucket.
+    #[cfg(feature = "s3")]
+    Bucket(Arc<s3::Bucket>),
 }
 
 impl Storage {
@@ -82,7 +87,7 @@ impl Storage {
         if let Location::Directory(root) = &location {
             local::make_directory(root.clone()).await?;
         }
-        Self::at(location)
+        Self::at(location).await
     }
 
     /// The place that `url` names.
@@ -98,13 +103,18 @@ impl Storage {
                 .with_operation("open the repository")
                 .with_context("path", root.display()));
         }
-        Self::at(location)
+        Self::at(location).await
     }
 
-    fn at(location: Location) -> Result<Self> {
+    async fn at(location: Location) -> Result<Self> {
         match location {
             Location::Directory(root) => Self::directory(root),
             Location::Memory(name) => Ok(Self::new(memory::store(&name))),
+            #[cfg(feature = "s3")]
+            Location::Bucket(location) => {
+                let (store, bucket) = s3::open(location).await?;
+                Ok(Self { store, place: Place::Bucket(Arc::new(bucket)) })
+            }
         }
     }
 
@@ -124,7 +134,7 @@ impl Storage {
     pub(crate) fn root(&self) -> Option<&std::path::Path> {
         match &self.place {
             Place::Directory(root) => Some(root),
-            Place::Store => None,
+            _ => None,
         }
     }
 
@@ -139,6 +149,15 @@ impl Storage {
     /// The storage's kinds, if even a plain write or read fails.
     pub(crate) async fn probe(&self) -> Result<Capabilities> {
         probe::probe(self).await
+    }
+
+    /// Whether old versions are kept, and whether objects can be locked.
+    async fn versions_and_locks(&self) -> Result<(bool, bool)> {
+        match &self.place {
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.nature().await.map(|nature| (nature.versioning, nature.object_lock)),
+            _ => Ok((false, false)),
+        }
     }
 
     /// Reads a small object.
@@ -249,6 +268,12 @@ impl Storage {
     /// # Errors
     /// The storage's kinds. That the object is not there, or locked, is no error.
     pub(crate) async fn delete(&self, operation: &'static str, path: &Path) -> Result<Deleted> {
+        #[cfg(feature = "s3")]
+        if let Place::Bucket(bucket) = &self.place
+            && bucket.nature().await?.object_lock
+        {
+            return bucket.delete_versions(operation, path).await;
+        }
         match self.store.delete(path).await {
             Ok(()) => Ok(Deleted::Gone),
             Err(object_store::Error::NotFound { .. }) => Ok(Deleted::Absent),
@@ -261,7 +286,11 @@ impl Storage {
     /// # Errors
     /// The storage's kinds.
     pub(crate) async fn deleted_bytes(&self) -> Result<DeletedBytes> {
-        Ok(DeletedBytes::Freed)
+        match &self.place {
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.deleted_bytes().await,
+            _ => Ok(DeletedBytes::Freed),
+        }
     }
 
     /// Removes a backup's folder: the manifest first, so that what is listed stays whole; then everything else.
@@ -319,6 +348,10 @@ impl Storage {
         until: Timestamp,
         mode: ObjectLockMode,
     ) -> Result<()> {
+        #[cfg(feature = "s3")]
+        if let Place::Bucket(bucket) = &self.place {
+            return bucket.retain_until(operation, path, until, mode).await;
+        }
         Err(Error::new(ErrorKind::Unsupported, "only a bucket with object lock can lock objects")
             .with_operation(operation)
             .with_context("object", path)
@@ -331,8 +364,15 @@ impl Storage {
     /// # Errors
     /// The storage's kinds.
     pub(crate) async fn locked_until(&self, operation: &'static str, path: &Path) -> Result<Option<Timestamp>> {
-        let _ = (operation, path);
-        Ok(None)
+        match &self.place {
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.locked_until(operation, path).await,
+            // What has no locks need not be asked.
+            _ => {
+                let _ = (operation, path);
+                Ok(None)
+            }
+        }
     }
 
     /// Removes what uploads left that began before `older_than` and never ended: files under a temporary name in a
@@ -341,12 +381,15 @@ impl Storage {
     /// # Errors
     /// The storage's kinds.
     pub(crate) async fn abort_uploads(&self, older_than: Timestamp) -> Result<u64> {
-        match self.path_of(&Path::default()) {
-            Some(root) => {
+        match &self.place {
+            Place::Directory(root) => {
+                let root = root.clone();
                 let remove = move || local::remove_staged(&root, older_than);
                 local::blocking("remove unfinished uploads", &Path::default(), remove).await
             }
-            None => Ok(0),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.abort_uploads(older_than).await,
+            Place::Store => Ok(0),
         }
     }
 

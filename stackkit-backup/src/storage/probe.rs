@@ -26,11 +26,14 @@ pub struct Capabilities {
 /// Tries what `storage` can do on an object that is removed again.
 pub(super) async fn probe(storage: &Storage) -> Result<Capabilities> {
     let path = Path::from(PROBES).join(format!("{:016x}", fastrand::u64(..)));
-    let tried = try_writes(storage, &path).await;
+    let mut tried = try_writes(storage, &path).await;
     // What can't be removed is an object of a few bytes that nothing reads.
     let removed = storage.delete("remove a probe", &path).await;
     if let Err(error) = removed {
         tracing::warn!(error = %error.chain(), "a probe of the repository's storage is left");
+    }
+    if let Ok(capabilities) = &mut tried {
+        (capabilities.versioning, capabilities.object_lock) = storage.versions_and_locks().await?;
     }
     tried
 }

@@ -18,10 +18,13 @@ pub(super) enum Location {
     Directory(PathBuf),
     /// In memory, under a name that the process shares; without a name, nobody shares it.
     Memory(String),
+    /// In a bucket.
+    #[cfg(feature = "s3")]
+    Bucket(super::s3::BucketLocation),
 }
 
 impl Location {
-    /// Reads `file:///path`, an absolute path, or `memory:NAME`.
+    /// Reads `file:///path`, an absolute path, `memory:NAME`, or `s3://bucket/prefix?…`.
     ///
     /// # Errors
     /// `Unsupported` for a scheme of another storage, `Config` for what names no place.
@@ -39,6 +42,13 @@ impl Location {
         })?;
         match parsed.scheme() {
             "file" => directory_of(url, &parsed).map(Self::Directory),
+            #[cfg(feature = "s3")]
+            "s3" => super::s3::BucketLocation::parse(&parsed).map(Self::Bucket),
+            #[cfg(not(feature = "s3"))]
+            "s3" => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this program was built without S3: the feature `backup-s3` of the crate `stackkit` adds it",
+            )),
             other => Err(Error::new(ErrorKind::Unsupported, "there are no repositories at URLs of this scheme")
                 .with_context("scheme", other)),
         }
@@ -77,6 +87,10 @@ mod tests {
         for (bad, kind) in [
             ("ftp://key:hunter2@bucket/x", ErrorKind::Unsupported),
             ("var/backups", ErrorKind::Config),
+            #[cfg(feature = "s3")]
+            ("s3://key:hunter2@bucket/x", ErrorKind::Config),
+            #[cfg(not(feature = "s3"))]
+            ("s3://key:hunter2@bucket/x", ErrorKind::Unsupported),
             ("file://host/var", ErrorKind::Config),
             ("file:///var?x=1", ErrorKind::Config),
             ("file:var/backups", ErrorKind::Config),

@@ -39,6 +39,7 @@
 //!
 //! `FORMAT.md` beside this crate describes every byte of a repository.
 
+mod age;
 mod error;
 mod id;
 mod keys;
@@ -53,7 +54,7 @@ mod trust;
 mod verify;
 
 pub use id::BackupId;
-pub use keys::{SigningKey, TrustedKey};
+pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};

@@ -2,30 +2,41 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use stackkit_core::{Error, ErrorKind, Result, Secret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The largest key file that is read: hundreds of keys with comments.
-const FILE_BYTES_MAX: u64 = 64 << 10;
+pub(super) const FILE_BYTES_MAX: usize = 64 << 10;
 
-/// Reads the text of a file that only its owner can read.
+/// The rights of everybody but the owner.
+const MODE_OTHERS: u32 = 0o077;
+
+/// Reads a file that only its owner can use.
 ///
 /// # Errors
-/// `NotFound`; `PermissionDenied` if others can read it; `Config` if it is no text file of a key's size; `Io`.
-pub(crate) fn read_private(path: &Path) -> Result<Secret> {
+/// `NotFound`; `PermissionDenied` if others have any right on it; `Config` if it is no file of a key's size; `Io`.
+pub(crate) fn read_private_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let file = open(path)?;
-    #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::mode(&file.metadata().map_err(|e| Error::io("open", e))?) & 0o077 != 0 {
-        return Err(Error::new(
-            ErrorKind::PermissionDenied,
-            "others than its owner can read the file of a private key: run `chmod 600` on it",
-        ));
+    // Of the open file: what lies at the path may be exchanged meanwhile.
+    let mode = file.metadata().map_err(|e| Error::io("open", e))?.mode();
+    if mode & MODE_OTHERS != 0 {
+        let message = "others than its owner can use the file of a private key: run `chmod 600` on it";
+        return Err(
+            Error::new(ErrorKind::PermissionDenied, message).with_context("mode", format!("{:o}", mode & 0o777))
+        );
     }
-    let mut text = Zeroizing::new(String::new());
-    read_text(file, &mut text)?;
-    Ok(Secret::new(std::mem::take(&mut *text)))
+    read_bytes(file)
+}
+
+/// Reads the text of a file that only its owner can use.
+///
+/// # Errors
+/// As [`read_private_bytes`]; `Config` if it is no text.
+pub(crate) fn read_private(path: &Path) -> Result<Secret> {
+    text(read_private_bytes(path)?)
 }
 
 /// Reads the text of a file of public keys.
@@ -33,9 +44,7 @@ pub(crate) fn read_private(path: &Path) -> Result<Secret> {
 /// # Errors
 /// `NotFound`; `Config` if it is no text file of a key's size; `Io`.
 pub(crate) fn read_public(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    read_text(open(path)?, &mut text)?;
-    Ok(text)
+    Ok(text(read_bytes(open(path)?)?)?.expose().to_owned())
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -46,16 +55,26 @@ fn open(path: &Path) -> Result<File> {
     }
 }
 
-fn read_text(file: File, text: &mut String) -> Result<()> {
-    // Room for the largest file, so that no copy of a key is left behind when the text grows.
-    text.reserve_exact(usize::try_from(FILE_BYTES_MAX + 1).unwrap_or_default());
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(text);
-    read.map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::config("the file is no text"),
-        _ => Error::io("read", e),
-    })?;
-    match text.len() as u64 > FILE_BYTES_MAX {
-        true => Err(Error::config("the file is too large for a key")),
-        false => Ok(()),
+fn read_bytes(file: File) -> Result<Zeroizing<Vec<u8>>> {
+    // Room for the largest file, so that no copy of a key is left behind when the buffer grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", e))?;
+    match bytes.len() > FILE_BYTES_MAX {
+        true => Err(Error::config("the file is too large for a key").with_context("bytes_max", FILE_BYTES_MAX)),
+        false => Ok(bytes),
+    }
+}
+
+/// Bytes as a secret text, without a copy.
+///
+/// # Errors
+/// `Config` if they are none.
+pub(super) fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Secret> {
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Secret::new(text)),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            Err(Error::config("the key is no text"))
+        }
     }
 }

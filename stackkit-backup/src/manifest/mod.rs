@@ -15,7 +15,7 @@ use stackkit_core::{Census, Error, Result, ServiceId};
 
 pub(crate) use self::seal::SEALED_MANIFEST;
 use crate::id::BackupId;
-use crate::keys::TrustedKey;
+use crate::keys::{Recipient, TrustedKey};
 use crate::pipeline::{FRAME_BYTES_MAX, Layout};
 
 /// The schema that this version writes and reads.
@@ -186,6 +186,18 @@ impl Encryption {
     #[must_use]
     pub fn none() -> Self {
         Self { scheme: Self::NONE.to_owned(), recipients: Vec::new(), extra: Extra::new() }
+    }
+
+    /// Encryption to these recipients, or none if there are none.
+    pub(crate) fn to(recipients: &[Recipient]) -> Self {
+        match recipients.is_empty() {
+            true => Self::none(),
+            false => Self {
+                scheme: Self::AGE.to_owned(),
+                recipients: recipients.iter().map(ToString::to_string).collect(),
+                extra: Extra::new(),
+            },
+        }
     }
 
     /// Whether a key is needed to read it.

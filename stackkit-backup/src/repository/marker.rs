@@ -75,9 +75,9 @@ impl Marker {
             .map_err(|e| named(Error::integrity("the marker lacks what every marker has").with_source(e)))?;
         marker.extra.remove("checksum");
         match marker.encryption.scheme.as_str() {
-            Encryption::NONE => Ok(marker),
+            Encryption::NONE | Encryption::AGE => Ok(marker),
             other => Err(named(
-                Error::new(ErrorKind::Incompatible, "this version of stackkit can't read encrypted repositories")
+                Error::new(ErrorKind::Incompatible, "this version of stackkit can't read repositories with this encryption")
                     .with_context("scheme", other),
             )),
         }
@@ -110,7 +110,7 @@ impl Marker {
                 object_lock: capabilities.object_lock,
                 extra: Extra::new(),
             },
-            encryption: Encryption::none(),
+            encryption: Encryption::to(&options.recipients),
             signers: options.signing_key.iter().map(SigningKey::trusted).collect(),
             readme: ReadmeRecord {
                 bytes: README_TEXT.len() as u64,
@@ -139,6 +139,11 @@ impl Marker {
         capabilities.versioning = record.versioning;
         capabilities.object_lock = record.object_lock;
         capabilities
+    }
+
+    /// Whether it was made for encrypted backups.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encryption.is_encrypted()
     }
 
     /// Whether a signature is expected of every backup.

@@ -1,6 +1,7 @@
 //! The repository: where backups are.
 
 mod cache;
+mod canary;
 mod list;
 mod marker;
 mod options;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use stackkit_core::{Clock, Result, Stack};
+use stackkit_core::{Clock, Error, Result, Stack};
 
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
@@ -19,10 +20,10 @@ pub use options::RepositoryOptions;
 pub(crate) use read::Found;
 
 use crate::id::BackupId;
-use crate::keys::SigningKey;
+use crate::keys::{Identity, Recipient, SigningKey};
 use crate::manifest::SEALED_MANIFEST;
 use crate::run::BackupRun;
-use crate::storage::Storage;
+use crate::storage::{Capabilities, Storage};
 use crate::trust::Trust;
 
 /// The folder of all backups.
@@ -57,7 +58,7 @@ pub(crate) const RESERVED_NAMES: [&str; 4] = [MANIFEST, SEALED_MANIFEST, SIGNATU
 pub struct Repository {
     pub(crate) storage: Storage,
     marker: Arc<Marker>,
-    options: RepositoryOptions,
+    options: Arc<RepositoryOptions>,
 }
 
 impl Repository {
@@ -85,7 +86,7 @@ impl Repository {
     pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
         let storage = Storage::open(url).await?;
         let marker = Arc::new(Marker::read(&storage).await?);
-        Ok(Self { storage, marker, options })
+        Ok(Self { storage, marker, options: Arc::new(options) })
     }
 
     /// Opens or makes a repository in any object store: for tests, and for storages that have no URL here.
@@ -102,7 +103,26 @@ impl Repository {
 
     async fn create_in(storage: Storage, options: RepositoryOptions) -> Result<Self> {
         let marker = Arc::new(Marker::read_or_create(&storage, &options).await?);
-        Ok(Self { storage, marker, options })
+        if options.unencrypted && marker.is_encrypted() {
+            return Err(Error::config("the repository was made for encrypted backups: say `encrypt_to`")
+                .with_operation("open the repository"));
+        }
+        let repository = Self { storage, marker, options: Arc::new(options) };
+        canary::check_or_create(&repository).await?;
+        Ok(repository)
+    }
+
+    /// The same repository, with an identity that reads encrypted backups.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        Arc::make_mut(&mut self.options).identity = Some(identity);
+        self
+    }
+
+    /// What the storage could do when the repository was made.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.marker.capabilities()
     }
 
     /// The repository's own id, 16 hex digits; every manifest carries it.
@@ -130,6 +150,14 @@ impl Repository {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.options.clock
+    }
+
+    pub(crate) fn recipients(&self) -> &[Recipient] {
+        &self.options.recipients
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.options.identity.as_ref()
     }
 
     pub(crate) fn signing_key(&self) -> Option<&SigningKey> {

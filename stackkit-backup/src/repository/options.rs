@@ -1,10 +1,12 @@
 //! How a repository is opened.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use stackkit_core::{Clock, Error, Result};
 
-use crate::keys::{SigningKey, TrustedKey};
+use crate::keys::{Identity, Recipient, SigningKey, TrustedKey};
+use crate::storage::ObjectLockMode;
 use crate::trust::Trust;
 
 /// How a repository is opened.
@@ -14,6 +16,12 @@ use crate::trust::Trust;
 #[non_exhaustive]
 pub struct RepositoryOptions {
     pub(super) unencrypted: bool,
+    pub(super) recipients: Vec<Recipient>,
+    pub(super) encrypt_manifest: bool,
+    pub(super) identity: Option<Identity>,
+    pub(super) single_writer: bool,
+    pub(super) bandwidth_limit: Option<NonZeroU64>,
+    pub(super) object_lock: Option<ObjectLockMode>,
     pub(super) clock: Clock,
     pub(super) signing_key: Option<SigningKey>,
     pub(super) trust: Trust,
@@ -31,6 +39,31 @@ impl RepositoryOptions {
     #[must_use]
     pub fn unencrypted(mut self) -> Self {
         self.unencrypted = true;
+        self
+    }
+
+    /// Encrypts to `recipient`: its identity can read the backups, and the host that makes them can't. May be said of
+    /// several; each can read everything. Two are advised, one of them kept elsewhere.
+    #[must_use]
+    pub fn encrypt_to(mut self, recipient: Recipient) -> Self {
+        if !self.recipients.contains(&recipient) {
+            self.recipients.push(recipient);
+        }
+        self
+    }
+
+    /// Encrypts manifests too. What stays readable are ids, times, tags, names of services and artifacts, sizes, and hashes
+    /// of stored bytes: enough to list, to prune and to check the stored bytes without a key.
+    #[must_use]
+    pub fn encrypt_manifest(mut self) -> Self {
+        self.encrypt_manifest = true;
+        self
+    }
+
+    /// Reads encrypted backups with `identity`.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
         self
     }
 
@@ -73,12 +106,60 @@ impl RepositoryOptions {
         self
     }
 
+    /// Leases are not needed, because only one process ever prunes this repository or restores from it. It must be said
+    /// for a storage without compare-and-swap, and is a promise that nobody checks.
+    #[must_use]
+    pub fn single_writer(mut self) -> Self {
+        self.single_writer = true;
+        self
+    }
+
+    /// Sends no more than this many bytes per second to the storage, all artifacts of this repository together.
+    #[must_use]
+    pub fn with_bandwidth_limit(mut self, bytes_per_second: NonZeroU64) -> Self {
+        self.bandwidth_limit = Some(bytes_per_second);
+        self
+    }
+
+    /// How objects are locked until a backup's `retain_until`, in a bucket with Object Lock;
+    /// [`ObjectLockMode::Governance`] unless set.
+    #[must_use]
+    pub fn with_object_lock(mut self, mode: ObjectLockMode) -> Self {
+        self.object_lock = Some(mode);
+        self
+    }
+
+    /// Whether manifests are encrypted.
+    pub(crate) fn seals_manifests(&self) -> bool {
+        self.encrypt_manifest
+    }
+
+    /// Refuses to write before it was said how.
     pub(crate) fn check_encryption(&self) -> Result<()> {
-        match self.unencrypted {
-            true => Ok(()),
-            false => Err(Error::config(
-                "encryption is not available in this version: say `RepositoryOptions::unencrypted` to write without it",
-            )),
-        }
+        let wrong = match (self.unencrypted, self.recipients.is_empty()) {
+            (true, true) if self.encrypt_manifest => "a manifest is encrypted to recipients: say `encrypt_to` too",
+            (true, true) | (false, false) => return Ok(()),
+            (true, false) => "`unencrypted` contradicts `encrypt_to`: say one of them",
+            (false, true) => {
+                "say `RepositoryOptions::encrypt_to` with the recipient that can read the backups, or `unencrypted`"
+            }
+        };
+        Err(Error::config(wrong))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_to_write_must_be_said_and_not_twice() {
+        let recipient = Identity::generate().unwrap().recipients().remove(0);
+        let good = |options: RepositoryOptions| options.check_encryption().is_ok();
+        assert!(!good(RepositoryOptions::new()));
+        assert!(good(RepositoryOptions::new().unencrypted()));
+        assert!(good(RepositoryOptions::new().encrypt_to(recipient.clone()).encrypt_manifest()));
+        assert!(!good(RepositoryOptions::new().encrypt_to(recipient).unencrypted()));
+        assert!(!good(RepositoryOptions::new().unencrypted().encrypt_manifest()));
     }
 }

@@ -8,8 +8,9 @@ use stackkit_core::{Error, ErrorKind, Result};
 use super::cache::Raw;
 use super::{BACKUPS, MANIFEST, Repository, SIGNATURE, folder_of};
 use crate::id::BackupId;
-use crate::keys::{SIGNATURE_BYTES, TrustedKey};
-use crate::manifest::{Manifest, SignatureRecord};
+use crate::age;
+use crate::keys::{Identity, SIGNATURE_BYTES, TrustedKey};
+use crate::manifest::{Manifest, SEALED_MANIFEST, Sealed, SignatureRecord};
 use crate::trust::SignatureState;
 
 /// How many of a stack's newest backups are looked at for the one before the next. More damaged ones in a row leave the
@@ -60,7 +61,31 @@ impl Repository {
             e.with_operation("read the manifest").with_context("object", found.folder.clone().join(MANIFEST))
         };
         self.trust().accept(found.signature, self.marker().is_signed()).map_err(named)?;
-        Ok(found)
+        match (&found.manifest.sealed, self.identity()) {
+            (Some(sealed), Some(identity)) => {
+                let manifest = self.unseal(&found, sealed, identity).await?;
+                Ok(Found { manifest, ..found })
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Reads the whole of a manifest whose public part is known.
+    async fn unseal(&self, public: &Found, sealed: &Sealed, identity: &Identity) -> Result<Manifest> {
+        let path = public.folder.clone().join(SEALED_MANIFEST);
+        let named = |e: Error| e.with_operation("read the encrypted manifest").with_context("object", &path);
+        let damaged = || named(Error::integrity("the encrypted manifest is not the one that was written"));
+        if sealed.path != SEALED_MANIFEST {
+            return Err(damaged());
+        }
+        let bytes = self.storage.read("read the encrypted manifest", &path).await?;
+        if blake3::hash(&bytes).to_hex().as_str() != sealed.blake3 || bytes.len() as u64 != sealed.bytes {
+            return Err(damaged());
+        }
+        let text = age::decrypt(identity, &bytes).map_err(named)?;
+        let manifest = Manifest::from_json(&text).map_err(named)?;
+        manifest.belongs_to(&public.manifest).map_err(named)?;
+        Ok(manifest)
     }
 
     /// Reads a manifest and checks its place and its signature; whether the signer is trusted is the caller's to say.

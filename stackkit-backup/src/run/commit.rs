@@ -8,11 +8,13 @@ use stackkit_core::{Error, ErrorKind};
 use super::sink::Shared;
 use super::{Dumped, millis};
 use crate::id::BackupId;
-use crate::keys::{SigningKey, TrustedKey};
+use crate::age;
+use crate::keys::{Recipient, TrustedKey};
 use crate::manifest::{
-    ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SignatureRecord, Status, Timings,
+    ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SEALED_MANIFEST, Sealed,
+    SignatureRecord, Status, Timings,
 };
-use crate::repository::{MANIFEST, SIGNATURE};
+use crate::repository::{MANIFEST, Repository, SIGNATURE};
 
 /// What a manifest is made of.
 pub(super) struct Draft {
@@ -25,6 +27,7 @@ pub(super) struct Draft {
     pub(super) label: Option<String>,
     pub(super) prev: Option<Previous>,
     pub(super) signer: Option<TrustedKey>,
+    pub(super) encryption: Encryption,
     pub(super) dumped: Dumped,
 }
 
@@ -46,7 +49,7 @@ pub(super) fn draft(draft: Draft) -> Manifest {
         label: draft.label,
         prev: draft.prev,
         retain_until: None,
-        encryption: Encryption::none(),
+        encryption: draft.encryption,
         signature: draft.signer.map(SignatureRecord::new),
         sealed: None,
         consistency: ConsistencyRecord {
@@ -102,11 +105,15 @@ pub(super) enum Failure {
 pub(super) async fn write_manifest(
     shared: &Shared,
     manifest: &Manifest,
-    key: Option<&SigningKey>,
+    repository: &Repository,
 ) -> Result<(), Failure> {
     let path = shared.folder.clone().join(MANIFEST);
-    let text = Bytes::from(manifest.to_json().map_err(Failure::NotWritten)?);
-    if let Some(key) = key {
+    let text = match repository.options().seals_manifests() {
+        true => seal(shared, manifest, repository.recipients()).await.and_then(|public| public.to_json()),
+        false => manifest.to_json(),
+    };
+    let text = Bytes::from(text.map_err(Failure::NotWritten)?);
+    if let Some(key) = repository.signing_key() {
         let signature = Bytes::copy_from_slice(&key.sign(&text));
         let path = shared.folder.clone().join(SIGNATURE);
         write_beside(shared, "write the signature", &path, signature).await.map_err(Failure::NotWritten)?;
@@ -123,6 +130,20 @@ pub(super) async fn write_manifest(
         }
         (Err(error), _) | (Ok(()), Err(error)) => Err(Failure::Unknown(error)),
     }
+}
+
+/// Writes the encrypted manifest and gives its public part.
+async fn seal(shared: &Shared, manifest: &Manifest, recipients: &[Recipient]) -> Result<Manifest, Error> {
+    let path = shared.folder.clone().join(SEALED_MANIFEST);
+    let bytes = Bytes::from(age::encrypt(recipients, manifest.to_json()?.as_bytes())?);
+    let sealed = Sealed {
+        path: SEALED_MANIFEST.to_owned(),
+        bytes: bytes.len() as u64,
+        blake3: blake3::hash(&bytes).to_hex().to_string(),
+        extra: Extra::new(),
+    };
+    write_beside(shared, "write the encrypted manifest", &path, bytes).await?;
+    Ok(manifest.public_part(sealed))
 }
 
 /// Writes what the manifest refers to. An answer that was lost may hide that it was written already.

@@ -22,7 +22,7 @@ use self::sink::{ServiceSink, Shared};
 use crate::error::contained;
 use crate::id::BackupId;
 use crate::keys::SigningKey;
-use crate::manifest::{Extra, Previous, ServiceFailure, ServiceRecord};
+use crate::manifest::{Encryption, Extra, Previous, ServiceFailure, ServiceRecord};
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{RESERVED_NAMES, Repository, folder_of};
 
@@ -172,7 +172,7 @@ impl<'a> BackupRun<'a> {
         // From here on only a definite answer of the storage may remove artifacts: the manifest may exist.
         unfinished.armed = false;
         shared.progress.phase(ProgressPhase::Committing, None);
-        match commit::write_manifest(&shared, &draft, self.repository.signing_key()).await {
+        match commit::write_manifest(&shared, &draft, self.repository).await {
             Ok(()) => {
                 shared.progress.tell(|| ProgressEvent::Committed);
                 shared.progress.phase(ProgressPhase::Done, None);
@@ -339,6 +339,7 @@ impl<'a> BackupRun<'a> {
             tags: self.tags.clone(),
             label: self.label.clone(),
             prev,
+            encryption: Encryption::to(self.repository.recipients()),
             signer: self.repository.signing_key().map(SigningKey::trusted),
             dumped,
         })

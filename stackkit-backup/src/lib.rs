@@ -49,6 +49,7 @@ mod progress;
 mod repository;
 mod restore;
 mod run;
+mod schedule;
 mod storage;
 mod trust;
 mod verify;
@@ -59,6 +60,7 @@ pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, 
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use run::{Backup, BackupRun};
+pub use schedule::{CronError, CronFault, CronField, MissedRuns, Schedule, ScheduledRun, Ticker};
 pub use storage::{Capabilities, ObjectLockMode};
 pub use trust::SignatureState;
 pub use verify::{

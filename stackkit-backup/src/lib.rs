@@ -48,6 +48,7 @@ mod pipeline;
 mod progress;
 mod repository;
 mod restore;
+mod retention;
 mod run;
 mod schedule;
 mod storage;
@@ -59,6 +60,10 @@ pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
+pub use retention::{
+    Announcement, BackupSummary, Inventory, Period, Retention, RetentionAction, RetentionDecision, RetentionPlan,
+    RetentionReason, RetentionTotals, SummaryState,
+};
 pub use run::{Backup, BackupRun};
 pub use schedule::{CronError, CronFault, CronField, MissedRuns, Schedule, ScheduledRun, Ticker};
 pub use storage::{Capabilities, ObjectLockMode};

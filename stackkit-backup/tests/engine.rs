@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-use cases::{backup, damage, faults, killed, matrix, restore, stream};
+use cases::{backup, chain, damage, faults, killed, matrix, restore, stream, verify};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -85,6 +85,22 @@ fn main() -> ExitCode {
         faults::a_manifest_that_cannot_be_read_is_listed_as_damaged,
         restore::what_a_provider_loses_is_found_by_the_census,
         restore::a_plan_that_misses_something_is_refused_before_any_service,
+        verify::each_byte_is_in_exactly_one_part,
+        verify::a_drill_restores_every_service_and_counts,
+        verify::a_drill_tells_what_did_not_come_back,
+        verify::a_damaged_service_is_not_drilled,
+        verify::a_drill_that_is_dropped_leaves_no_store,
+        verify::what_can_not_be_checked_is_an_error,
+        verify::every_run_leaves_evidence_if_it_can,
+        verify::evidence_counts_only_for_what_it_saw,
+        verify::only_evidence_of_trusted_keys_counts,
+        chain::a_whole_chain_has_no_findings,
+        chain::a_backup_that_was_taken_away_is_missed,
+        chain::the_newest_is_missed_by_who_remembers_it,
+        chain::another_manifest_of_the_same_id_is_found,
+        chain::renamed_and_replayed_manifests_are_found,
+        chain::a_deletion_by_a_policy_breaks_no_chain,
+        chain::a_manifest_that_forgets_the_one_before_is_found,
     ];
     let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");
     trials.push(case_unless("stream::zstd_reads_every_artifact", no_zstd, stream::zstd_reads_every_artifact));

@@ -206,16 +206,16 @@ impl Repository {
     }
 
     async fn evidence_at(&self, id: &BackupId, paths: Vec<Path>) -> Result<Vec<Evidence>> {
-        let reads = stream::iter(paths).map(|path| async move { self.read_evidence(id, &path).await });
-        let read: Vec<_> = reads.buffer_unordered(READS_AT_ONCE).try_collect().await?;
+        let reads: Vec<_> = paths.into_iter().map(|path| self.read_evidence(id, path)).collect();
+        let read: Vec<_> = stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
         let mut evidence: Vec<Evidence> = read.into_iter().flatten().collect();
         evidence.sort_by_key(|one| std::cmp::Reverse((one.finished, one.started)));
         Ok(evidence)
     }
 
     /// Reads a piece of evidence; `None` if it counts for nothing.
-    async fn read_evidence(&self, id: &BackupId, path: &Path) -> Result<Option<Evidence>> {
-        let bytes = match self.storage().read("read the evidence", path).await {
+    async fn read_evidence(&self, id: &BackupId, path: Path) -> Result<Option<Evidence>> {
+        let bytes = match self.storage().read("read the evidence", &path).await {
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Integrity | ErrorKind::Io) => {
                 return Ok(None);

@@ -171,9 +171,14 @@ impl<'a> Verification<'a> {
     async fn artifacts(&self, found: &Found) -> Result<Vec<ArtifactVerdict>> {
         let check = self.check(found);
         let shares = shares(&found.manifest, self.level, self.sample);
-        let checks = stream::iter(found.manifest.artifacts().zip(&shares))
-            .map(|((service, artifact), share)| check.artifact(service, artifact, share, self.provider(service)));
-        checks.buffered(ARTIFACTS_AT_ONCE).try_collect().await
+        // The futures are made beforehand: a closure in the stream would keep the whole from being spawned.
+        let checks: Vec<_> = found
+            .manifest
+            .artifacts()
+            .zip(&shares)
+            .map(|((service, artifact), share)| check.artifact(service, artifact, share, self.provider(service)))
+            .collect();
+        stream::iter(checks).buffered(ARTIFACTS_AT_ONCE).try_collect().await
     }
 
     fn provider(&self, record: &ServiceRecord) -> Option<&'a dyn BackupProvider> {

@@ -1,9 +1,11 @@
 //! The cases, by what they are about.
 
 pub(crate) mod backup;
+pub(crate) mod chain;
 pub(crate) mod damage;
 pub(crate) mod faults;
 pub(crate) mod killed;
 pub(crate) mod matrix;
 pub(crate) mod restore;
 pub(crate) mod stream;
+pub(crate) mod verify;

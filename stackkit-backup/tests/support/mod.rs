@@ -2,6 +2,7 @@
 
 pub(crate) mod faulty;
 pub(crate) mod promise;
+pub(crate) mod scratch;
 pub(crate) mod shelf;
 pub(crate) mod worker;
 

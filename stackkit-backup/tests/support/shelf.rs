@@ -30,6 +30,10 @@ pub(crate) enum Fault {
     BeginPanics,
     RunPanics,
     FinishesTwoOfTheSameName,
+    RestoreFails,
+    RestorePanics,
+    RestoreHangs,
+    ServerIsDown,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +181,13 @@ impl BackupProvider for Shelf {
             hook();
         }
         let old = |e: Error| e.with_target(TargetState::Old);
+        match self.fault {
+            Some(Fault::RestoreFails) => return Err(old(Error::new(ErrorKind::ToolFailed, "the tool refuses it"))),
+            Some(Fault::RestorePanics) => panic!("the shelf falls over"),
+            Some(Fault::RestoreHangs) => std::future::pending().await,
+            Some(Fault::ServerIsDown) => return Err(old(Error::new(ErrorKind::Unreachable, "nothing listens"))),
+            _ => {}
+        }
         if plan.fingerprint != self.fingerprint() {
             return Err(old(Error::new(ErrorKind::Incompatible, "the shelf changed since the plan was made")));
         }

@@ -16,9 +16,7 @@ use stackkit_core::{Error, ErrorKind, Result, Secret};
 use zeroize::Zeroizing;
 
 pub(crate) use header::{HEADER_BYTES_MAX, Opened, Unlock, open_header, write_header};
-pub(crate) use payload::{
-    CHUNK_BYTES, Chunk, NONCE_BYTES, Opener, SEALED_CHUNK_BYTES, Sealer, TAG_BYTES, payload_bytes, sealed_bytes,
-};
+pub(crate) use payload::{CHUNK_BYTES, Chunk, NONCE_BYTES, Opener, SEALED_CHUNK_BYTES, Sealer, sealed_bytes};
 
 use crate::keys::{Identity, Recipient};
 

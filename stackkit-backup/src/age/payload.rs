@@ -1,5 +1,7 @@
 //! The payload: chunks of 64 KiB, each sealed with a nonce of its own that counts, the last one with a flag.
 
+use std::fmt;
+
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, Tag};
 use stackkit_core::{Error, Result};
 
@@ -39,11 +41,6 @@ pub(crate) fn sealed_bytes(plain_bytes: u64) -> u64 {
     plain_bytes.saturating_add(chunks.saturating_mul(TAG_BYTES as u64))
 }
 
-/// The bytes behind the header of a file that holds `plain_bytes`.
-pub(crate) fn payload_bytes(plain_bytes: u64) -> u64 {
-    sealed_bytes(plain_bytes).saturating_add(NONCE_BYTES as u64)
-}
-
 /// Seals the chunks of one payload in their order. No nonce comes twice: the counter is its own, and a file key is
 /// used for one payload.
 pub(crate) struct Sealer {
@@ -77,6 +74,21 @@ impl Sealer {
     }
 }
 
+/// A chunk that is not the one that should be at its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadChunk {
+    /// Its number, counted from 0.
+    pub(crate) chunk: u64,
+}
+
+impl fmt::Display for BadChunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "chunk {} is not the one that was written", self.chunk)
+    }
+}
+
+impl std::error::Error for BadChunk {}
+
 /// Opens any chunk of one payload.
 pub(crate) struct Opener {
     key: LessSafeKey,
@@ -94,45 +106,44 @@ impl Opener {
         Ok(Self { key: key(file_key, nonce)? })
     }
 
-    /// Opens chunk `number` in place: plain bytes first, the tag behind them.
-    ///
-    /// # Errors
-    /// `Integrity` if it is not that chunk.
-    pub(crate) fn open<'a>(&self, number: u64, chunk: Chunk, sealed: &'a mut [u8]) -> Result<&'a mut [u8]> {
-        let plain_bytes = sealed.len().checked_sub(TAG_BYTES).ok_or_else(cut)?;
-        let fits = match chunk {
-            Chunk::Inner => plain_bytes == CHUNK_BYTES,
-            Chunk::Last => plain_bytes <= CHUNK_BYTES && (plain_bytes > 0 || number == 0),
-        };
-        if !fits {
-            return Err(damaged("a chunk has not its size"));
-        }
-        let (plain, tag) = sealed.split_at_mut(plain_bytes);
-        let refused = || damaged("a chunk is not the one that was written").with_context("chunk", number);
-        let tag = Tag::try_from(&*tag).map_err(|_wrong_length| refused())?;
-        let nonce = nonce(number, chunk);
-        let opened = self.key.open_in_place_separate_tag(nonce, Aad::empty(), tag, plain, 0..);
-        opened.map_err(|ring::error::Unspecified| refused())
-    }
-
     /// Opens chunks that lie beside each other, the first of them `number`, and closes the gaps between them. The last
     /// of them is `last`. Gives how many plain bytes stand at the start of `sealed`.
     ///
     /// # Errors
-    /// `Integrity` if one of them is not the chunk that it should be.
-    pub(crate) fn open_run(&self, number: u64, last: Chunk, sealed: &mut [u8]) -> Result<usize> {
-        let (mut from, mut to, mut number) = (0, 0, number);
+    /// Naming the first one that is not the chunk that it should be.
+    pub(crate) fn open_run(
+        &self,
+        mut number: u64,
+        last: Chunk,
+        sealed: &mut [u8],
+    ) -> std::result::Result<usize, BadChunk> {
+        let (mut from, mut to) = (0, 0);
         loop {
             let end = sealed.len().min(from + SEALED_CHUNK_BYTES);
             let chunk = if end == sealed.len() { last } else { Chunk::Inner };
-            let plain_bytes = self.open(number, chunk, &mut sealed[from..end])?.len();
-            sealed.copy_within(from..from + plain_bytes, to);
-            to += plain_bytes;
+            to += self.open(number, chunk, &mut sealed[to..end], from - to).ok_or(BadChunk { chunk: number })?;
             if end == sealed.len() {
                 return Ok(to);
             }
             (from, number) = (end, number + 1);
         }
+    }
+
+    /// Opens chunk `number`, which stands in `bytes` behind a gap: the plain bytes are moved to the start. Gives how
+    /// many there are; `None` if it is not that chunk.
+    fn open(&self, number: u64, chunk: Chunk, bytes: &mut [u8], gap: usize) -> Option<usize> {
+        let plain_bytes = bytes.len().checked_sub(gap + TAG_BYTES)?;
+        let fits = match chunk {
+            Chunk::Inner => plain_bytes == CHUNK_BYTES,
+            Chunk::Last => plain_bytes <= CHUNK_BYTES && (plain_bytes > 0 || number == 0),
+        };
+        if !fits {
+            return None;
+        }
+        let (sealed, tag) = bytes.split_at_mut(gap + plain_bytes);
+        let tag = Tag::try_from(&*tag).ok()?;
+        let plain = self.key.open_in_place_separate_tag(nonce(number, chunk), Aad::empty(), tag, sealed, gap..);
+        plain.ok().map(|plain| plain.len())
     }
 
     /// Opens a whole payload, without its nonce. Gives how many plain bytes stand at the start of `sealed`.
@@ -141,6 +152,7 @@ impl Opener {
     /// `Integrity` if it is damaged or cut.
     pub(super) fn open_all(&self, sealed: &mut [u8]) -> Result<usize> {
         self.open_run(0, Chunk::Last, sealed)
+            .map_err(|bad| damaged("a chunk is not the one that was written").with_source(bad))
     }
 }
 
@@ -172,7 +184,6 @@ mod tests {
         let sizes = [(0, 16), (1, 17), (full, full + 16), (full + 1, full + 33), (2 * full, 2 * full + 32)];
         for (plain, sealed) in sizes {
             assert_eq!(sealed_bytes(plain), sealed);
-            assert_eq!(payload_bytes(plain), sealed + 16);
         }
         assert_eq!(sealed_bytes(u64::MAX), u64::MAX);
     }
@@ -197,12 +208,15 @@ mod tests {
             file.resize(file.len() + CHUNK_BYTES, fill);
             sealer.seal(&mut file, CHUNK_BYTES, if fill == 2 { Chunk::Last } else { Chunk::Inner }).unwrap();
         }
-        let chunk = |at: usize| file[at * SEALED_CHUNK_BYTES..(at + 1) * SEALED_CHUNK_BYTES].to_vec();
-        assert_eq!(opener.open(1, Chunk::Inner, &mut chunk(1)).unwrap(), [1; CHUNK_BYTES]);
-        assert_eq!(opener.open(2, Chunk::Last, &mut chunk(2)).unwrap(), [2; CHUNK_BYTES]);
-        assert!(opener.open(0, Chunk::Inner, &mut chunk(1)).is_err());
-        assert!(opener.open(1, Chunk::Last, &mut chunk(1)).is_err());
-        assert!(opener.open(2, Chunk::Inner, &mut chunk(2)).is_err());
+        let open = |at: usize, number: u64, chunk: Chunk| {
+            let mut bytes = file[at * SEALED_CHUNK_BYTES..(at + 1) * SEALED_CHUNK_BYTES].to_vec();
+            opener.open_run(number, chunk, &mut bytes)
+        };
+        assert_eq!(open(1, 1, Chunk::Inner), Ok(CHUNK_BYTES));
+        assert_eq!(open(2, 2, Chunk::Last), Ok(CHUNK_BYTES));
+        assert_eq!(open(1, 0, Chunk::Inner), Err(BadChunk { chunk: 0 }));
+        assert_eq!(open(1, 1, Chunk::Last), Err(BadChunk { chunk: 1 }));
+        assert_eq!(open(2, 2, Chunk::Inner), Err(BadChunk { chunk: 2 }));
         let mut run = file[SEALED_CHUNK_BYTES..].to_vec();
         assert_eq!(opener.open_run(1, Chunk::Last, &mut run).unwrap(), 2 * CHUNK_BYTES);
         assert!(run[..CHUNK_BYTES].iter().all(|byte| *byte == 1));

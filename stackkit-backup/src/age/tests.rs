@@ -32,7 +32,7 @@ proptest! {
         let refused = decrypt(&identity(), &file).err().unwrap();
         prop_assert_eq!(refused.kind(), ErrorKind::Unauthenticated);
         let header_bytes = open_header(&file, &Unlock::Identity(&identities[0])).unwrap().header_bytes;
-        prop_assert_eq!((file.len() - header_bytes) as u64, payload_bytes(plain.len() as u64));
+        prop_assert_eq!((file.len() - header_bytes) as u64, NONCE_BYTES as u64 + sealed_bytes(plain.len() as u64));
     }
 
     #[test]

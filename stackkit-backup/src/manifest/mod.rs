@@ -483,6 +483,7 @@ impl ArtifactRecord {
             frame_bytes: self.frames.bytes,
             frames: self.frames.count,
             index_offset: self.frames.index_offset,
+            encrypted_to: self.encryption.is_encrypted().then(|| self.encryption.recipients.clone()),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct FrameIndex {
 /// Where one frame is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameSpan {
-    /// Its bytes in the stored object.
+    /// Its compressed bytes, counted from the start of the first frame.
     pub(crate) stored: Range<u64>,
     /// Its bytes in the plain stream.
     pub(crate) plain: Range<u64>,

@@ -1,17 +1,22 @@
 //! From plain bytes to stored bytes and back.
 //!
-//! plain bytes → hash → 1 MiB frames → zstd on the [pool](pool) → *here an encrypting stage fits* → hash → upload.
+//! plain bytes → hash → 1 MiB frames → zstd on the [pool](pool) → age, if there are recipients → hash → parts.
 
 mod buffers;
 mod index;
+mod parts;
 mod pool;
 mod reader;
+mod seal;
+mod stored;
 mod writer;
 
 pub(crate) use index::{FrameIndex, FrameSpan};
+pub(crate) use parts::Parts;
 pub(crate) use pool::{OwnPlace, Plain, Pool};
-pub(crate) use reader::{Layout, read_all, read_range, unpack};
-pub(crate) use writer::{StoredArtifact, Writer};
+pub(crate) use reader::{read_all, read_range, unpack};
+pub(crate) use stored::{Layout, Stored};
+pub(crate) use writer::{Destination, StoredArtifact, Writer};
 
 /// Plain bytes in a frame; only an artifact's last one is shorter. 1 MiB costs no ratio against one long stream, and
 /// keeps a frame in a core's cache.
@@ -22,6 +27,3 @@ pub(crate) const FRAME_BYTES_MAX: u64 = 16 << 20;
 
 /// The zstd level. On dumps, 1 is as small as 3 and twice as fast.
 pub(crate) const ZSTD_LEVEL: i32 = 1;
-
-/// Stored bytes in an uploaded part: the least that S3 accepts for any part but the last.
-pub(crate) const PART_BYTES: usize = 5 << 20;

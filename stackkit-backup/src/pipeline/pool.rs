@@ -11,7 +11,9 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
 use super::buffers::{Buffer, Buffers};
-use super::{FRAME_BYTES, PART_BYTES, ZSTD_LEVEL};
+use super::parts::{IN_FLIGHT_EXTRA_BYTES, IN_FLIGHT_UNIT_BYTES, PART_BYTES_LEAST, PART_BYTES_LOCAL};
+use super::{FRAME_BYTES, ZSTD_LEVEL};
+use crate::age::SEALED_CHUNK_BYTES;
 
 /// Frames in flight for each thread: one that is compressed, one that waits, so no thread idles.
 const FRAMES_PER_THREAD: usize = 2;
@@ -19,8 +21,11 @@ const FRAMES_PER_THREAD: usize = 2;
 /// Frames in flight beside those: one that is stored, one that is being filled.
 const FRAMES_EXTRA: usize = 2;
 
-/// Part buffers that are kept when unused: two of each of the two artifacts that a small stack writes at once.
-const PARTS_KEPT: usize = 4;
+/// Small part buffers that are kept when unused: two of each of the artifacts that a stack of eight writes at once.
+const PARTS_KEPT: usize = 16;
+
+/// Large ones: they cost more to keep than to make.
+const PARTS_LARGE_KEPT: usize = 4;
 
 type Job = Box<dyn FnOnce(&mut Codec) + Send>;
 
@@ -39,7 +44,11 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
     threads: usize,
     frames: Buffers,
+    /// Apart from the others: a frame fills a fraction of such a buffer, and only that is ever in memory.
+    packed: Buffers,
     parts: Buffers,
+    parts_large: Buffers,
+    parts_in_flight: Arc<Semaphore>,
 }
 
 /// The plain bytes of one frame: filled from small chunks, or cut out of a large one without a copy.
@@ -109,8 +118,11 @@ impl Pool {
             jobs,
             permits: Arc::new(Semaphore::new(in_flight)),
             threads,
-            frames: Buffers::new(zstd::compress_bound(FRAME_BYTES), 2 * in_flight),
-            parts: Buffers::new(PART_BYTES, PARTS_KEPT),
+            frames: Buffers::new(FRAME_BYTES, in_flight),
+            packed: Buffers::new(zstd::compress_bound(FRAME_BYTES), in_flight),
+            parts: Buffers::new(PART_BYTES_LOCAL + SEALED_CHUNK_BYTES, PARTS_KEPT),
+            parts_large: Buffers::new(PART_BYTES_LEAST + SEALED_CHUNK_BYTES, PARTS_LARGE_KEPT),
+            parts_in_flight: Arc::new(Semaphore::new(IN_FLIGHT_EXTRA_BYTES / IN_FLIGHT_UNIT_BYTES)),
         })
     }
 
@@ -119,14 +131,23 @@ impl Pool {
         self.threads
     }
 
-    /// An empty buffer for one frame, plain or compressed.
+    /// An empty buffer for the plain bytes of one frame.
     pub(crate) fn frame(&'static self) -> Buffer {
         self.frames.take()
     }
 
-    /// An empty buffer for one part.
-    pub(crate) fn part(&'static self) -> Buffer {
-        self.parts.take()
+    /// An empty buffer for one part of `bytes`.
+    pub(super) fn part(&'static self, bytes: usize) -> Buffer {
+        let small = bytes <= PART_BYTES_LOCAL + SEALED_CHUNK_BYTES;
+        let mut part = if small { self.parts.take() } else { self.parts_large.take() };
+        part.reserve_exact(bytes);
+        part
+    }
+
+    /// Leave to have another part of `bytes` on its way, if this process has not too many.
+    pub(super) fn extra_in_flight(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(IN_FLIGHT_UNIT_BYTES)).ok()?;
+        Arc::clone(&self.parts_in_flight).try_acquire_many_owned(units).ok()
     }
 
     /// Compresses one frame. Waits while too many frames are in flight in this process; only a frame that is ready to
@@ -143,7 +164,7 @@ impl Pool {
         };
         let permit = permit.map_err(|e| Error::unexpected("the compression pool is closed").with_source(e))?;
         let (reply, packed) = oneshot::channel();
-        let mut bytes = self.frame();
+        let mut bytes = self.packed.take();
         self.submit(Box::new(move |codec| {
             let done = codec.compressor.compress_to_buffer(plain.as_ref(), &mut *bytes);
             let plain_bytes = plain.as_ref().len();
@@ -173,6 +194,16 @@ impl Pool {
         let plain = plain.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))?;
         let plain = plain.map_err(|e| damaged().with_source(e))?;
         if plain.len() == plain_bytes { Ok(plain) } else { Err(damaged()) }
+    }
+
+    /// Runs other work of one frame's size on the threads.
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (reply, done) = oneshot::channel();
+        self.submit(Box::new(move |_codec| {
+            // Nobody waits for the work of a dropped reader.
+            let _ = reply.send(work());
+        }))?;
+        done.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))
     }
 
     fn submit(&self, job: Job) -> Result<()> {

@@ -1,22 +1,23 @@
-//! Reads one artifact: ranges of stored bytes, cut into frames, decompressed on the pool, handed out in order.
+//! Reads one artifact: ranges of stored bytes, decrypted and decompressed on the pool, handed out in order.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blake3::Hasher;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use stackkit_core::backup::ArtifactReader;
 use stackkit_core::{Error, Result};
 use tokio_util::io::StreamReader;
 
-use super::{FRAME_BYTES_MAX, FrameIndex, FrameSpan, Pool};
-use crate::error::storage;
+use super::{FrameSpan, Layout, Pool, Stored};
+use crate::age::CHUNK_BYTES;
+use crate::keys::Identity;
 
 /// Stored bytes that are read at once: enough that a request's latency hides, little enough for constant memory.
 const READ_BYTES: u64 = 2 << 20;
@@ -24,82 +25,128 @@ const READ_BYTES: u64 = 2 << 20;
 /// Reads in flight: one that is decompressed, one that arrives.
 const READS_AHEAD: usize = 2;
 
+/// Reads that are decrypted at once: one more than the next stage takes.
+const UNSEALED_AHEAD: usize = 2;
+
 /// Decompressed frames that wait beyond one for each thread.
 const FRAMES_AHEAD_EXTRA: usize = 1;
 
-/// What a manifest says of an artifact's bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Layout {
-    pub(crate) path: Path,
-    pub(crate) plain_bytes: u64,
-    pub(crate) plain_blake3: String,
-    pub(crate) stored_bytes: u64,
-    pub(crate) stored_blake3: String,
-    /// Plain bytes in each frame but the last.
-    pub(crate) frame_bytes: u64,
-    pub(crate) frames: u64,
-    pub(crate) index_offset: u64,
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+type Frames = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// The hash of the bytes of an object, in the order in which they were read.
+#[derive(Clone, Default)]
+struct StoredHash(Arc<Mutex<Hasher>>);
+
+impl StoredHash {
+    fn update(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).finalize().to_hex().to_string()
+    }
 }
 
-impl Layout {
-    /// Reads the frame index and checks it against the manifest.
-    ///
-    /// # Errors
-    /// `Integrity` naming the offset of the index; the storage's kinds.
-    pub(crate) async fn index(&self, store: &dyn ObjectStore) -> Result<FrameIndex> {
-        let damaged = || {
-            Error::integrity("the frame index is damaged")
-                .with_context("object", &self.path)
-                .with_context("offset", self.index_offset)
+/// How compressed bytes are read piece by piece, so that little of a frame is in two pieces.
+fn pieces(stored: &Stored, spans: &[FrameSpan], end: u64) -> Vec<Range<u64>> {
+    let Some(start) = spans.first().map(|span| span.stored.start).or((end > 0).then_some(0)) else {
+        return Vec::new();
+    };
+    match stored.layout().encrypted_to {
+        None => whole_frames(spans, end),
+        Some(_) => whole_chunks(start, end),
+    }
+}
+
+/// Pieces that end where frames do.
+fn whole_frames(spans: &[FrameSpan], end: u64) -> Vec<Range<u64>> {
+    let tail = spans.last().map_or(0, |span| span.stored.end);
+    let ranges = spans.iter().map(|span| span.stored.clone()).chain((tail < end).then_some(tail..end));
+    let mut pieces: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match pieces.last_mut() {
+            Some(piece) if range.end - piece.start <= READ_BYTES => piece.end = range.end,
+            _ => pieces.push(range),
+        }
+    }
+    pieces
+}
+
+/// Pieces that end where chunks do.
+fn whole_chunks(start: u64, end: u64) -> Vec<Range<u64>> {
+    let chunk = CHUNK_BYTES as u64;
+    let mut pieces = Vec::new();
+    let mut at = start;
+    while at < end {
+        let next = ((at / chunk) * chunk).saturating_add(READ_BYTES).min(end);
+        pieces.push(at..next);
+        at = next;
+    }
+    pieces
+}
+
+/// Compressed bytes, in order. Nothing runs unless it is polled, and dropping it ends all of it.
+fn compressed(
+    store: Arc<dyn ObjectStore>,
+    stored: Arc<Stored>,
+    pieces: Vec<Range<u64>>,
+    hash: Option<StoredHash>,
+) -> Pieces {
+    let fetched = Arc::clone(&stored);
+    let sealed = stream::iter(pieces).map(move |piece| {
+        let (store, stored) = (Arc::clone(&store), Arc::clone(&fetched));
+        async move { Ok::<_, Error>((stored.fetch(&*store, piece.clone()).await?, piece)) }
+    });
+    let sealed = sealed.buffered(READS_AHEAD).inspect_ok(move |(sealed, _)| {
+        if let Some(hash) = &hash {
+            hash.update(sealed);
+        }
+    });
+    let opened = sealed.map(move |read| {
+        let stored = Arc::clone(&stored);
+        async move {
+            let (sealed, piece) = read?;
+            stored.unseal(sealed, piece).await
+        }
+    });
+    Box::pin(opened.buffered(UNSEALED_AHEAD))
+}
+
+/// Cuts compressed bytes into frames.
+struct Cutter {
+    pieces: Pieces,
+    rest: Bytes,
+    spans: VecDeque<FrameSpan>,
+}
+
+impl Cutter {
+    async fn next(&mut self) -> Result<Option<(Bytes, FrameSpan)>> {
+        let Some(span) = self.spans.pop_front() else {
+            // What follows the frames is read for its hash only.
+            while self.pieces.try_next().await?.is_some() {}
+            return Ok(None);
         };
-        let size_bytes = FrameIndex::encoded_bytes(self.frames);
-        if self.index_offset.checked_add(size_bytes) != Some(self.stored_bytes) {
-            return Err(damaged());
+        let wanted = usize::try_from(span.stored.end - span.stored.start).unwrap_or(usize::MAX);
+        while self.rest.len() < wanted {
+            let piece = self.pieces.try_next().await?;
+            let mut piece = piece.ok_or_else(|| Error::unexpected("an artifact was read in too few pieces"))?;
+            if self.rest.is_empty() {
+                self.rest = piece;
+                continue;
+            }
+            let missing = piece.split_to(piece.len().min(wanted - self.rest.len()));
+            let mut frame = BytesMut::with_capacity(self.rest.len() + missing.len());
+            frame.extend_from_slice(&self.rest);
+            frame.extend_from_slice(&missing);
+            if frame.len() == wanted {
+                self.rest = piece;
+                return Ok(Some((frame.freeze(), span)));
+            }
+            self.rest = frame.freeze();
         }
-        let bytes = self.fetch(store, self.index_offset..self.stored_bytes).await?;
-        let index = FrameIndex::decode(&bytes).map_err(|e| damaged().with_source(e))?;
-        let (stored_max, plain_max) = index.largest();
-        let sane = index.totals() == (self.index_offset, self.plain_bytes)
-            && u64::from(plain_max) <= FRAME_BYTES_MAX
-            && u64::from(stored_max) <= 2 * FRAME_BYTES_MAX;
-        if sane { Ok(index) } else { Err(damaged()) }
+        Ok(Some((self.rest.split_to(wanted), span)))
     }
-
-    /// Reads exactly `range` of the stored object.
-    ///
-    /// # Errors
-    /// `Integrity` if it ends before; the storage's kinds.
-    pub(crate) async fn fetch(&self, store: &dyn ObjectStore, range: Range<u64>) -> Result<Bytes> {
-        let (start, wanted) = (range.start, range.end - range.start);
-        let bytes = store.get_range(&self.path, range).await;
-        let bytes = bytes.map_err(|e| storage("read an artifact", &self.path, e))?;
-        if bytes.len() as u64 == wanted {
-            return Ok(bytes);
-        }
-        Err(Error::integrity("the object ends too early")
-            .with_context("object", &self.path)
-            .with_context("offset", start + bytes.len() as u64))
-    }
-}
-
-/// One frame on its way to the reader.
-struct Frame {
-    stored: Bytes,
-    plain: Bytes,
-}
-
-type Frames = Pin<Box<dyn Stream<Item = io::Result<Frame>> + Send>>;
-
-/// Frames that lie beside each other and are read at once.
-fn batches(spans: Vec<FrameSpan>) -> Vec<Vec<FrameSpan>> {
-    let mut batches: Vec<Vec<FrameSpan>> = Vec::new();
-    for span in spans {
-        match batches.last_mut() {
-            Some(batch) if span.stored.end - batch[0].stored.start <= READ_BYTES => batch.push(span),
-            _ => batches.push(vec![span]),
-        }
-    }
-    batches
 }
 
 /// Decompresses one frame, which must hold exactly `plain_bytes`.
@@ -107,28 +154,22 @@ pub(crate) async fn unpack(pool: &'static Pool, stored: Bytes, plain_bytes: usiz
     Ok(Bytes::from_owner(pool.decompress(stored, plain_bytes).await?))
 }
 
-/// Some frames, in order. Nothing runs unless it is polled, and dropping it ends all of it.
-fn frames(store: Arc<dyn ObjectStore>, layout: Arc<Layout>, spans: Vec<FrameSpan>) -> Result<Frames> {
+/// The plain bytes of some frames, in order. Nothing runs unless it is polled, and dropping it ends all of it.
+fn frames(pieces: Pieces, stored: Arc<Stored>, spans: Vec<FrameSpan>) -> Result<Frames> {
     let pool = Pool::get()?;
-    let reads = stream::iter(batches(spans)).map(move |batch| {
-        let (store, layout) = (Arc::clone(&store), Arc::clone(&layout));
-        async move {
-            let (start, end) = (batch[0].stored.start, batch[batch.len() - 1].stored.end);
-            let bytes = layout.fetch(&*store, start..end).await?;
-            let cut = move |span: FrameSpan| {
-                let at = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
-                let stored = bytes.slice(at(span.stored.start)..at(span.stored.end));
-                Ok::<_, Error>((Arc::clone(&layout), stored, span))
-            };
-            Ok(stream::iter(batch.into_iter().map(cut)))
-        }
+    let cutter = Cutter { pieces, rest: Bytes::new(), spans: spans.into() };
+    let cut = stream::try_unfold(cutter, |mut cutter| async move {
+        let frame = cutter.next().await?;
+        Ok::<_, Error>(frame.map(|frame| (frame, cutter)))
     });
-    let frames = reads.buffered(READS_AHEAD).try_flatten().map(move |frame| async move {
-        let (layout, stored, span) = frame?;
-        let plain = unpack(pool, stored.clone(), span.plain_bytes()).await;
-        let plain =
-            plain.map_err(|e| e.with_context("object", &layout.path).with_context("offset", span.stored.start))?;
-        Ok(Frame { stored, plain })
+    let frames = cut.map(move |frame| {
+        let stored = Arc::clone(&stored);
+        async move {
+            let (compressed, span) = frame?;
+            let plain = unpack(pool, compressed, span.plain_bytes()).await;
+            let offset = stored.offset_of(span.stored.start);
+            plain.map_err(|e| e.with_context("object", &stored.layout().path).with_context("offset", offset))
+        }
     });
     Ok(Box::pin(frames.buffered(pool.threads() + FRAMES_AHEAD_EXTRA).map_err(|e: Error| io::Error::other(e))))
 }
@@ -137,9 +178,8 @@ fn frames(store: Arc<dyn ObjectStore>, layout: Arc<Layout>, spans: Vec<FrameSpan
 struct Checked {
     frames: Frames,
     plain: Hasher,
-    stored: Hasher,
-    index: FrameIndex,
-    layout: Arc<Layout>,
+    hash: StoredHash,
+    stored: Arc<Stored>,
     ended: Ended,
 }
 
@@ -154,11 +194,10 @@ impl Ended {
 }
 
 impl Checked {
-    fn end(&mut self) -> io::Result<()> {
-        self.stored.update(&self.index.encode());
-        let same = |hash: &Hasher, expected: &str| hash.finalize().to_hex().as_str() == expected;
-        let wrong = match (same(&self.stored, &self.layout.stored_blake3), same(&self.plain, &self.layout.plain_blake3))
-        {
+    fn end(&self) -> io::Result<()> {
+        let layout = self.stored.layout();
+        let plain = self.plain.finalize().to_hex();
+        let wrong = match (self.hash.text() == layout.stored_blake3, plain.as_str() == layout.plain_blake3) {
             (true, true) => {
                 self.ended.0.store(true, Ordering::Release);
                 return Ok(());
@@ -166,23 +205,35 @@ impl Checked {
             (false, _) => "the stored bytes are not those of the backup",
             (true, false) => "the plain bytes are not those of the backup",
         };
-        Err(io::Error::other(Error::integrity(wrong).with_context("object", &self.layout.path)))
+        Err(io::Error::other(Error::integrity(wrong).with_context("object", &layout.path)))
     }
 }
 
 /// Streams the plain bytes from the start; the end comes only if the hashes are the manifest's.
-pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Result<(ArtifactReader, Ended)> {
-    let index = layout.index(&*store).await?;
-    let layout = Arc::new(layout);
-    let frames = frames(store, Arc::clone(&layout), index.spans().collect())?;
+///
+/// # Errors
+/// `Config` without an identity for an encrypted artifact; `Unauthenticated` if none of its keys can read it;
+/// `Integrity`; the storage's kinds. The reader's own errors carry the same.
+pub(crate) async fn read_all(
+    store: Arc<dyn ObjectStore>,
+    layout: Layout,
+    identity: Option<&Identity>,
+) -> Result<(ArtifactReader, Ended)> {
+    let stored = Arc::new(Stored::open(&*store, layout, identity).await?);
+    let index = stored.index(&*store).await?;
+    let spans: Vec<_> = index.spans().collect();
+    let hash = StoredHash::default();
+    hash.update(stored.head());
+    let pieces = pieces(&stored, &spans, stored.compressed_bytes());
+    let pieces = compressed(store, Arc::clone(&stored), pieces, Some(hash.clone()));
+    let frames = frames(pieces, Arc::clone(&stored), spans)?;
     let ended = Ended::default();
-    let checked = Checked { frames, plain: Hasher::new(), stored: Hasher::new(), index, layout, ended: ended.clone() };
+    let checked = Checked { frames, plain: Hasher::new(), hash, stored, ended: ended.clone() };
     let stream = stream::try_unfold(checked, |mut checked| async move {
         match checked.frames.next().await.transpose()? {
-            Some(frame) => {
-                checked.stored.update(&frame.stored);
-                checked.plain.update(&frame.plain);
-                Ok(Some((frame.plain, checked)))
+            Some(plain) => {
+                checked.plain.update(&plain);
+                Ok(Some((plain, checked)))
             }
             None => checked.end().map(|()| None),
         }
@@ -190,10 +241,14 @@ pub(crate) async fn read_all(store: Arc<dyn ObjectStore>, layout: Layout) -> Res
     Ok((Box::new(StreamReader::new(Box::pin(stream))), ended))
 }
 
-/// Streams `range` of the plain bytes; reads only the frames that it touches.
+/// Streams `range` of the plain bytes; reads only the chunks and the frames that it touches.
+///
+/// # Errors
+/// As [`read_all`]; `Config` for a range that the artifact does not have.
 pub(crate) async fn read_range(
     store: Arc<dyn ObjectStore>,
     layout: Layout,
+    identity: Option<&Identity>,
     range: Range<u64>,
 ) -> Result<ArtifactReader> {
     if range.start > range.end || range.end > layout.plain_bytes {
@@ -201,21 +256,27 @@ pub(crate) async fn read_range(
             .with_context("range", format!("{}..{}", range.start, range.end))
             .with_context("plain_bytes", layout.plain_bytes));
     }
-    let index = layout.index(&*store).await?;
+    let stored = Arc::new(Stored::open(&*store, layout, identity).await?);
+    let index = stored.index(&*store).await?;
     let touched = |span: &FrameSpan| span.plain.start < range.end && range.start < span.plain.end;
     let spans: Vec<_> = index.spans().filter(touched).collect();
     let mut position = spans.first().map_or(range.start, |span| span.plain.start);
-    let plain = frames(store, Arc::new(layout), spans)?.map_ok(move |frame| {
+    let pieces = pieces(&stored, &spans, spans.last().map_or(0, |span| span.stored.end));
+    let pieces = compressed(store, Arc::clone(&stored), pieces, None);
+    let plain = frames(pieces, stored, spans)?.map_ok(move |plain| {
         let start = position;
-        position += frame.plain.len() as u64;
+        position += plain.len() as u64;
         let at = |offset: u64| usize::try_from(offset.clamp(start, position) - start).unwrap_or(usize::MAX);
-        frame.plain.slice(at(range.start)..at(range.end))
+        plain.slice(at(range.start)..at(range.end))
     });
     Ok(Box::new(StreamReader::new(Box::pin(plain))))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::FrameIndex;
     use super::*;
 
     #[test]
@@ -224,7 +285,24 @@ mod tests {
         for size in [READ_BYTES - 10, 10, 1, 3 * READ_BYTES, 5] {
             index.push(usize::try_from(size).unwrap(), 1).unwrap();
         }
-        let sizes: Vec<_> = batches(index.spans().collect()).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [2, 1, 1, 1]);
+        let spans: Vec<_> = index.spans().collect();
+        let end = index.totals().0;
+        let pieces = whole_frames(&spans, end + 20);
+        assert_eq!(pieces, [0..READ_BYTES, READ_BYTES..READ_BYTES + 1, READ_BYTES + 1..end - 5, end - 5..end + 20]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_chunks_follow_each_other(start in 0..5 * READ_BYTES, length in 0..5 * READ_BYTES) {
+            let end = start + length;
+            let mut at = start;
+            for piece in whole_chunks(start, end) {
+                prop_assert_eq!(piece.start, at);
+                prop_assert!(piece.end > at && piece.end - at <= READ_BYTES);
+                prop_assert!(piece.end == end || piece.end % CHUNK_BYTES as u64 == 0);
+                at = piece.end;
+            }
+            prop_assert_eq!(at, end);
+        }
     }
 }

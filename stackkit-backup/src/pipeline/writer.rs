@@ -5,24 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use blake3::Hasher;
 use bytes::Bytes;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use stackkit_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::buffers::Buffer;
+use super::parts::{Parts, Upload};
 use super::pool::{OwnPlace, Packed, Plain};
-use super::{FRAME_BYTES, FrameIndex, PART_BYTES, Pool};
-use crate::error::storage;
+use super::seal::Seal;
+use super::{FRAME_BYTES, FrameIndex, Pool};
+use crate::keys::Recipient;
 
 /// Messages to the storing task. The frames themselves are bounded by the pool, so this only has to be enough for
 /// the filling side never to wait here while the pool has room.
 const STEPS_MAX: usize = 64;
-
-/// Bytes of one system call on a local disk. Larger writes make the page cache look for larger contiguous memory, which
-/// costs more than the calls that they save.
-const WRITE_BYTES: usize = 128 << 10;
 
 /// What the storing task is told. A channel that closes without [`Step::End`] means that the artifact is aborted.
 enum Step {
@@ -43,6 +41,15 @@ pub(crate) struct StoredArtifact {
     pub(crate) index_offset: u64,
 }
 
+/// Where artifacts go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    pub(crate) store: &'a Arc<dyn ObjectStore>,
+    pub(crate) parts: Parts,
+    /// Who can read them; nobody in particular if it is empty: they are not encrypted.
+    pub(crate) recipients: &'a [Recipient],
+}
+
 /// One artifact in the making. Dropping it aborts the upload.
 pub(crate) struct Writer {
     pool: &'static Pool,
@@ -59,23 +66,19 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the upload to `path`; its task is counted by `tasks`.
-    pub(crate) async fn open(store: &Arc<dyn ObjectStore>, path: Path, tasks: &TaskTracker) -> Result<Self> {
+    pub(crate) async fn open(to: Destination<'_>, path: Path, tasks: &TaskTracker) -> Result<Self> {
         let pool = Pool::get()?;
-        let upload = store.put_multipart(&path).await.map_err(|e| storage("create an artifact", &path, e))?;
+        let mut upload = Upload::open(&**to.store, path, to.parts, pool).await?;
+        let seal = Seal::new(to.recipients, &mut upload)?;
         let (steps, received) = mpsc::channel(STEPS_MAX);
         let stored_bytes = Arc::<AtomicU64>::default();
         let storer = Storer {
-            path,
             upload,
-            hash: Hasher::new(),
+            seal,
             index: FrameIndex::default(),
-            part: pool.part(),
-            pool,
-            in_flight: None,
-            stored_bytes: 0,
+            compressed_bytes: 0,
             told_bytes: Arc::clone(&stored_bytes),
             plain_bytes: 0,
-            parts: 0,
         };
         let storing = Some(AbortOnDropHandle::new(tasks.spawn(storer.run(received))));
         let (own, plain) = (OwnPlace::new(), Hasher::new());
@@ -158,26 +161,19 @@ impl Writer {
 
 /// The storing side: everything behind the compression, in order.
 struct Storer {
-    path: Path,
-    upload: Box<dyn MultipartUpload>,
-    hash: Hasher,
+    upload: Upload,
+    seal: Seal,
     index: FrameIndex,
-    pool: &'static Pool,
-    part: Buffer,
-    in_flight: Option<AbortOnDropHandle<object_store::Result<()>>>,
-    stored_bytes: u64,
+    compressed_bytes: u64,
     told_bytes: Arc<AtomicU64>,
     plain_bytes: u64,
-    parts: u64,
 }
 
 impl Storer {
     async fn run(mut self, steps: mpsc::Receiver<Step>) -> Result<StoredArtifact> {
         let stored = self.store_all(steps).await;
         if stored.is_err() {
-            self.in_flight = None;
-            // The first error is the one to tell; what an abort can't remove has no manifest and is never listed.
-            let _ = self.upload.abort().await;
+            self.upload.abort().await;
         }
         stored
     }
@@ -191,7 +187,9 @@ impl Storer {
                         packed.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
                     self.index.push(packed.bytes.len(), packed.plain_bytes)?;
                     self.plain_bytes += packed.plain_bytes as u64;
-                    self.store(&packed.bytes).await?;
+                    self.compressed_bytes += packed.bytes.len() as u64;
+                    self.told_bytes.store(self.compressed_bytes, Ordering::Relaxed);
+                    self.seal.append(&mut self.upload, &packed.bytes).await?;
                 }
                 Some(Step::End) => return self.close().await,
                 None => return Err(Error::new(ErrorKind::Cancelled, "the artifact was dropped")),
@@ -199,62 +197,20 @@ impl Storer {
         }
     }
 
-    /// The only way of bytes into the object: an encrypting stage transforms them before this.
-    async fn store(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.hash.update(bytes);
-        self.stored_bytes += bytes.len() as u64;
-        self.told_bytes.store(self.stored_bytes, Ordering::Relaxed);
-        while !bytes.is_empty() {
-            let (taken, rest) = bytes.split_at(bytes.len().min(PART_BYTES - self.part.len()));
-            self.part.extend_from_slice(taken);
-            bytes = rest;
-            if self.part.len() == PART_BYTES {
-                self.ship().await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Uploads the part while the next one fills; one at a time is in flight.
-    async fn ship(&mut self) -> Result<()> {
-        self.landed().await?;
-        let part = std::mem::replace(&mut self.part, self.pool.part());
-        self.parts += 1;
-        let part = Bytes::from_owner(part);
-        let pieces = (0..part.len()).step_by(WRITE_BYTES).map(|at| part.slice(at..part.len().min(at + WRITE_BYTES)));
-        let upload = self.upload.put_part(pieces.collect::<PutPayload>());
-        self.in_flight = Some(AbortOnDropHandle::new(tokio::spawn(upload)));
-        Ok(())
-    }
-
-    async fn landed(&mut self) -> Result<()> {
-        match self.in_flight.take() {
-            Some(part) => {
-                let part = part.await.unwrap_or_else(|e| Err(e.into()));
-                part.map_err(|e| storage("write an artifact", &self.path, e))
-            }
-            None => Ok(()),
-        }
-    }
-
     async fn close(&mut self) -> Result<StoredArtifact> {
-        let index_offset = self.stored_bytes;
         let index = self.index.encode();
-        self.store(&index).await?;
-        if !self.part.is_empty() {
-            self.ship().await?;
-        }
-        self.landed().await?;
-        let put = self.upload.complete().await.map_err(|e| storage("finish an artifact", &self.path, e))?;
+        self.seal.append(&mut self.upload, &index).await?;
+        self.seal.close(&mut self.upload).await?;
+        let uploaded = self.upload.complete().await?;
         Ok(StoredArtifact {
             plain_bytes: self.plain_bytes,
             plain_blake3: String::new(),
-            stored_bytes: self.stored_bytes,
-            stored_blake3: self.hash.finalize().to_hex().to_string(),
-            parts: self.parts,
-            etag: put.e_tag,
+            stored_bytes: uploaded.bytes,
+            stored_blake3: uploaded.blake3,
+            parts: uploaded.parts,
+            etag: uploaded.put.e_tag,
             frames: self.index.len() as u64,
-            index_offset,
+            index_offset: self.compressed_bytes,
         })
     }
 }

@@ -77,8 +77,11 @@ impl Marker {
         match marker.encryption.scheme.as_str() {
             Encryption::NONE | Encryption::AGE => Ok(marker),
             other => Err(named(
-                Error::new(ErrorKind::Incompatible, "this version of stackkit can't read repositories with this encryption")
-                    .with_context("scheme", other),
+                Error::new(
+                    ErrorKind::Incompatible,
+                    "this version of stackkit can't read repositories with this encryption",
+                )
+                .with_context("scheme", other),
             )),
         }
     }

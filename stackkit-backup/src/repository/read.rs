@@ -7,8 +7,8 @@ use stackkit_core::{Error, ErrorKind, Result};
 
 use super::cache::Raw;
 use super::{BACKUPS, MANIFEST, Repository, SIGNATURE, folder_of};
-use crate::id::BackupId;
 use crate::age;
+use crate::id::BackupId;
 use crate::keys::{Identity, SIGNATURE_BYTES, TrustedKey};
 use crate::manifest::{Manifest, SEALED_MANIFEST, Sealed, SignatureRecord};
 use crate::trust::SignatureState;

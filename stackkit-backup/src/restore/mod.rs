@@ -58,7 +58,7 @@ impl Repository {
     pub async fn source(&self, id: &BackupId, service: &str) -> Result<Box<dyn ArtifactSource>> {
         let found = self.find(id).await?;
         let record = found.manifest.service(service)?;
-        Ok(Box::new(ServiceSource::new(&self.storage.store, &found.folder, record)))
+        Ok(Box::new(ServiceSource::new(self, &found.folder, record)))
     }
 
     /// Says what a restore would do. Changes nothing.
@@ -80,7 +80,7 @@ impl Repository {
         let (chosen, skipped) = choose(&found, stack, options)?;
         let mut services = Vec::with_capacity(chosen.len());
         for (record, service) in chosen {
-            let source = ServiceSource::new(&self.storage.store, &found.folder, record);
+            let source = ServiceSource::new(self, &found.folder, record);
             let plan = provider_of(&**service, record)?.plan_restore(&source, options).await;
             services.push(plan.map_err(|e| e.with_service(record.id.clone()))?);
         }
@@ -117,7 +117,7 @@ impl Repository {
         }
         let mut services: Vec<RestoreReport> = Vec::with_capacity(steps.len());
         for step in steps {
-            let source = ServiceSource::new(&self.storage.store, &found.folder, step.record);
+            let source = ServiceSource::new(self, &found.folder, step.record);
             match step.restore(&source, stack).await {
                 Ok(report) => services.push(report),
                 Err(error) => {

@@ -9,21 +9,25 @@ use object_store::path::Path;
 use stackkit_core::Result;
 use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource};
 
+use crate::keys::Identity;
 use crate::manifest::ServiceRecord;
 use crate::pipeline::{Layout, read_all, read_range};
+use crate::repository::Repository;
 
 /// Reads from the repository; every byte is checked on its way.
 #[derive(Debug)]
 pub(crate) struct ServiceSource {
     store: Arc<dyn ObjectStore>,
+    identity: Option<Identity>,
     infos: Vec<ArtifactInfo>,
     layouts: Vec<Layout>,
 }
 
 impl ServiceSource {
-    pub(crate) fn new(store: &Arc<dyn ObjectStore>, folder: &Path, service: &ServiceRecord) -> Self {
+    pub(crate) fn new(repository: &Repository, folder: &Path, service: &ServiceRecord) -> Self {
         Self {
-            store: Arc::clone(store),
+            store: Arc::clone(repository.storage().store()),
+            identity: repository.identity().cloned(),
             infos: service.artifacts.iter().map(|artifact| artifact.info()).collect(),
             layouts: service.artifacts.iter().map(|artifact| artifact.layout(folder)).collect(),
         }
@@ -45,10 +49,10 @@ impl ArtifactSource for ServiceSource {
     }
 
     async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
-        Ok(read_all(Arc::clone(&self.store), self.layout(name)?).await?.0)
+        Ok(read_all(Arc::clone(&self.store), self.layout(name)?, self.identity.as_ref()).await?.0)
     }
 
     async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {
-        read_range(Arc::clone(&self.store), self.layout(name)?, plain_bytes).await
+        read_range(Arc::clone(&self.store), self.layout(name)?, self.identity.as_ref(), plain_bytes).await
     }
 }

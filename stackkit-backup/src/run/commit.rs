@@ -7,8 +7,8 @@ use stackkit_core::{Error, ErrorKind};
 
 use super::sink::Shared;
 use super::{Dumped, millis};
-use crate::id::BackupId;
 use crate::age;
+use crate::id::BackupId;
 use crate::keys::{Recipient, TrustedKey};
 use crate::manifest::{
     ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SEALED_MANIFEST, Sealed,

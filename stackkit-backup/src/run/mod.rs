@@ -147,6 +147,7 @@ impl<'a> BackupRun<'a> {
         let folder = folder_of(self.stack.name(), &id);
         let shared = Arc::new(Shared {
             storage: self.repository.storage.clone(),
+            recipients: self.repository.recipients().to_vec(),
             folder,
             clock: clock.clone(),
             tasks: TaskTracker::new(),

@@ -12,10 +12,11 @@ use stackkit_core::{Clock, Error, ErrorKind, Result, ServiceId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::keys::Recipient;
 use crate::manifest::{
     ArtifactRecord, Compression, Encryption, Extra, FramesRecord, PlainRecord, StoredRecord, artifact_path,
 };
-use crate::pipeline::{FRAME_BYTES, StoredArtifact, Writer, ZSTD_LEVEL};
+use crate::pipeline::{Destination, FRAME_BYTES, Parts, StoredArtifact, Writer, ZSTD_LEVEL};
 use crate::progress::{ProgressEvent, Reporter};
 use crate::storage::Storage;
 
@@ -28,11 +29,20 @@ const PROGRESS_STEP: Duration = Duration::from_secs(1);
 /// What all sinks of a backup share.
 pub(crate) struct Shared {
     pub(crate) storage: Storage,
+    /// Who can read the artifacts; empty: they are not encrypted.
+    pub(crate) recipients: Vec<Recipient>,
     pub(crate) folder: Path,
     pub(crate) clock: Clock,
     /// The storing tasks, so that a failed backup can wait until none writes any more.
     pub(crate) tasks: TaskTracker,
     pub(crate) progress: Reporter,
+}
+
+impl Shared {
+    fn destination(&self) -> Destination<'_> {
+        let parts = if self.storage.root().is_some() { Parts::Local } else { Parts::Remote };
+        Destination { store: self.storage.store(), parts, recipients: &self.recipients }
+    }
 }
 
 /// The sink of one service.
@@ -93,9 +103,9 @@ impl ArtifactSink for ServiceSink {
             }
         }
         let entry = Entry { name: spec.name.clone(), state: Arc::clone(&self.state) };
-        let path = artifact_path(&self.service, &spec.name, false);
+        let path = artifact_path(&self.service, &spec.name, !self.shared.recipients.is_empty());
         let object = path.split('/').fold(self.shared.folder.clone(), |object, part| object.join(part));
-        let writer = Writer::open(&self.shared.storage.store, object, &self.shared.tasks).await;
+        let writer = Writer::open(self.shared.destination(), object, &self.shared.tasks).await;
         let writer = writer.inspect_err(|_| locked(&self.state).failed = true)?;
         let started = self.shared.clock.instant();
         Ok(Box::new(SinkWriter {
@@ -157,7 +167,9 @@ impl ArtifactWriter for SinkWriter {
             stored_bytes: stored.stored_bytes,
         });
         let elapsed = shared.clock.instant().duration_since(started);
-        locked(&entry.state).done.push(record(spec, path, stored, super::millis(elapsed)));
+        let mut record = record(spec, path, stored, super::millis(elapsed));
+        record.encryption = Encryption::to(&shared.recipients);
+        locked(&entry.state).done.push(record);
         Ok(receipt)
     }
 }

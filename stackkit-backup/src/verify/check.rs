@@ -60,7 +60,7 @@ impl Check<'_> {
                 verdict.inspection = inspection;
             }
             Err(error) if is_damage(&error) => {
-                verdict.findings = locate::locate(store, &layout).await?;
+                verdict.findings = locate::locate(store, &layout, self.repository.identity()).await?;
                 if verdict.findings.is_empty() {
                     // The bytes are those of the manifest: what is wrong was wrong when they were stored.
                     verdict.findings.push(Finding::new(None, None, error.to_string()));
@@ -80,7 +80,7 @@ impl Check<'_> {
     ) -> Result<Option<Inspection>> {
         let store = self.repository.storage().store();
         locate::check_size(&**store, layout).await?;
-        let (reader, ended) = read_all(store.clone(), layout.clone()).await?;
+        let (reader, ended) = read_all(store.clone(), layout.clone(), self.repository.identity()).await?;
         let Some(provider) = provider else {
             drain(reader).await?;
             return Ok(None);
@@ -88,7 +88,7 @@ impl Check<'_> {
         let inspection = provider.inspect(&artifact.info(), reader).await?;
         // A parser may stop before the last byte, and the hashes are compared only after it.
         if !ended.is_true() {
-            drain(read_all(store.clone(), layout.clone()).await?.0).await?;
+            drain(read_all(store.clone(), layout.clone(), self.repository.identity()).await?.0).await?;
         }
         Ok(Some(inspection))
     }
@@ -97,7 +97,7 @@ impl Check<'_> {
     async fn part(self, layout: &Layout, plain: std::ops::Range<u64>) -> Result<()> {
         let store = self.repository.storage().store();
         locate::check_size(&**store, layout).await?;
-        drain(read_range(store.clone(), layout.clone(), plain).await?).await
+        drain(read_range(store.clone(), layout.clone(), self.repository.identity(), plain).await?).await
     }
 }
 

@@ -158,7 +158,7 @@ impl Drill<'_> {
     }
 
     async fn restore(&self, provider: &dyn BackupProvider, verdict: &mut DrillVerdict) -> Result<()> {
-        let source = ServiceSource::new(self.repository.storage().store(), self.check.folder, self.record);
+        let source = ServiceSource::new(self.repository, self.check.folder, self.record);
         let options = RestoreOptions::new().with_old_data(OldData::Remove);
         let plan = provider.plan_restore(&source, &options).await?;
         if !plan.missing.is_empty() {

@@ -9,7 +9,8 @@ use stackkit_core::{Error, ErrorKind, Result};
 use super::is_damage;
 use super::report::Finding;
 use crate::error::storage;
-use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, unpack};
+use crate::keys::Identity;
+use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, Stored, unpack};
 
 /// Bytes that are read at once: few requests, and large slices for the hash.
 const READ_BYTES: u64 = 2 << 20;
@@ -57,11 +58,16 @@ pub(super) async fn check_stored(store: &dyn ObjectStore, layout: &Layout) -> Re
     }
 }
 
-/// Finds what is damaged in an artifact that is known to be wrong; nothing if its stored bytes are the manifest's.
+/// Finds what is damaged in an artifact that is known to be wrong; nothing if its stored bytes are the manifest's. Frames
+/// of an encrypted artifact are told only with an identity that reads it.
 ///
 /// # Errors
 /// Only if it can't be looked at.
-pub(super) async fn locate(store: &dyn ObjectStore, layout: &Layout) -> Result<Vec<Finding>> {
+pub(super) async fn locate(
+    store: &dyn ObjectStore,
+    layout: &Layout,
+    identity: Option<&Identity>,
+) -> Result<Vec<Finding>> {
     let size_bytes = match size_bytes(store, layout).await {
         Ok(size_bytes) => size_bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -71,8 +77,11 @@ pub(super) async fn locate(store: &dyn ObjectStore, layout: &Layout) -> Result<V
         Err(error) => return Err(error),
     };
     if size_bytes < layout.stored_bytes {
-        let finding = walk(store, layout, size_bytes).await?;
         let message = format!("the object is cut: {size_bytes} of {} bytes are left", layout.stored_bytes);
+        let finding = match open(store, layout, identity).await? {
+            Opened::Stored(stored) => walk(store, &stored, size_bytes).await?,
+            Opened::Finding(_) => Finding::new(Some(size_bytes), None, ""),
+        };
         return Ok(vec![Finding { message, ..finding }]);
     }
     if size_bytes > layout.stored_bytes {
@@ -84,33 +93,57 @@ pub(super) async fn locate(store: &dyn ObjectStore, layout: &Layout) -> Result<V
         Err(error) if is_damage(&error) => {}
         Err(error) => return Err(error),
     }
-    match layout.index(store).await {
-        Ok(index) => among_frames(store, layout, &index).await,
-        Err(error) if is_damage(&error) => Ok(vec![walk(store, layout, size_bytes).await?]),
+    let stored = match open(store, layout, identity).await? {
+        Opened::Stored(stored) => stored,
+        Opened::Finding(finding) => return Ok(vec![finding]),
+    };
+    match stored.index(store).await {
+        Ok(index) => among_frames(store, &stored, &index).await,
+        Err(error) if is_damage(&error) => Ok(vec![walk(store, &stored, size_bytes).await?]),
+        Err(error) => Err(error),
+    }
+}
+
+/// An artifact that can be looked into, or what is to say if it can't.
+enum Opened {
+    Stored(Stored),
+    Finding(Finding),
+}
+
+async fn open(store: &dyn ObjectStore, layout: &Layout, identity: Option<&Identity>) -> Result<Opened> {
+    match Stored::open(store, layout.clone(), identity).await {
+        Ok(stored) => Ok(Opened::Stored(stored)),
+        Err(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::Unauthenticated) => {
+            let message = "the stored bytes are not those of the backup; an identity would tell where";
+            Ok(Opened::Finding(Finding::new(None, None, message)))
+        }
+        Err(error) if is_damage(&error) => Ok(Opened::Finding(Finding::new(Some(0), None, error.message()))),
         Err(error) => Err(error),
     }
 }
 
 /// Follows the frames from the start without an index, up to the first that is damaged or cut.
-async fn walk(store: &dyn ObjectStore, layout: &Layout, size_bytes: u64) -> Result<Finding> {
+async fn walk(store: &dyn ObjectStore, stored: &Stored, size_bytes: u64) -> Result<Finding> {
     let pool = Pool::get()?;
-    let (mut offset, mut frame) = (0_u64, 0_u64);
+    let layout = stored.layout();
+    let left = stored.compressed_before(size_bytes);
+    let (mut at, mut frame) = (0_u64, 0_u64);
     while frame < layout.frames {
         let plain_bytes = plain_bytes_of(layout, frame);
         let most = zstd::compress_bound(plain_bytes) as u64;
-        let bytes = layout.fetch(store, offset..offset.saturating_add(most).min(size_bytes)).await;
+        let bytes = stored.read_whole(store, at..at.saturating_add(most).min(left)).await;
         let whole = match bytes {
             Ok(bytes) => whole_frame(pool, bytes, plain_bytes).await,
             Err(error) if is_damage(&error) => None,
             Err(error) => return Err(error),
         };
-        let Some(stored_bytes) = whole else {
-            return Ok(Finding::new(Some(offset), Some(frame), "the frame is damaged"));
+        let Some(compressed_bytes) = whole else {
+            return Ok(Finding::new(Some(stored.offset_of(at)), Some(frame), "the frame is damaged"));
         };
-        offset += stored_bytes;
+        at += compressed_bytes;
         frame += 1;
     }
-    Ok(Finding::new(Some(offset), None, "the frame index is damaged"))
+    Ok(Finding::new(Some(stored.offset_of(at)), None, "the frame index is damaged"))
 }
 
 /// How many plain bytes a frame holds: all are full but the last.
@@ -127,11 +160,11 @@ async fn whole_frame(pool: &'static Pool, bytes: Bytes, plain_bytes: usize) -> O
 }
 
 /// Checks each frame by itself.
-async fn among_frames(store: &dyn ObjectStore, layout: &Layout, index: &FrameIndex) -> Result<Vec<Finding>> {
+async fn among_frames(store: &dyn ObjectStore, stored: &Stored, index: &FrameIndex) -> Result<Vec<Finding>> {
     let pool = Pool::get()?;
     let (mut damaged, mut changed) = (Vec::new(), Vec::new());
     for (frame, span) in (0_u64..).zip(index.spans()) {
-        match check_frame(pool, store, layout, &span).await {
+        match check_frame(pool, store, stored, &span).await {
             Ok(Frame::Same) => {}
             Ok(Frame::Changed) => changed.push((frame, span)),
             Err(error) if is_damage(&error) => damaged.push((frame, span)),
@@ -142,7 +175,9 @@ async fn among_frames(store: &dyn ObjectStore, layout: &Layout, index: &FrameInd
         }
     }
     let tell = |found: Vec<(u64, FrameSpan)>, message: &str| {
-        let one = |(frame, span): (u64, FrameSpan)| Finding::new(Some(span.stored.start), Some(frame), message);
+        let one = |(frame, span): (u64, FrameSpan)| {
+            Finding::new(Some(stored.offset_of(span.stored.start)), Some(frame), message)
+        };
         found.into_iter().take(FINDINGS_MAX).map(one).collect()
     };
     // Some bits of a frame mean nothing to zstd. Only frames that this version would write otherwise can have such a
@@ -163,10 +198,10 @@ enum Frame {
     Changed,
 }
 
-async fn check_frame(pool: &'static Pool, store: &dyn ObjectStore, layout: &Layout, span: &FrameSpan) -> Result<Frame> {
-    let stored = layout.fetch(store, span.stored.clone()).await?;
-    let plain = unpack(pool, stored.clone(), span.plain_bytes()).await?;
+async fn check_frame(pool: &'static Pool, store: &dyn ObjectStore, stored: &Stored, span: &FrameSpan) -> Result<Frame> {
+    let compressed = stored.read(store, span.stored.clone()).await?;
+    let plain = unpack(pool, compressed.clone(), span.plain_bytes()).await?;
     let packed = pool.compress(Plain::Shared(plain), &OwnPlace::new()).await?;
     let packed = packed.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
-    Ok(if packed.bytes[..] == stored[..] { Frame::Same } else { Frame::Changed })
+    Ok(if packed.bytes[..] == compressed[..] { Frame::Same } else { Frame::Changed })
 }

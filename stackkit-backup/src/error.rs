@@ -35,13 +35,14 @@ pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) 
             plain(ErrorKind::Integrity, "something that is no file is in the place of the object")
         }
         StoreError::JoinError { .. } => plain(ErrorKind::Cancelled, "the runtime ended"),
-        other => match system_code(other) {
+        other => match (system_code(other), network_fault(other)) {
             // The text of the system is behind the storage's own error, which becomes the source below.
-            Some(code) => {
+            (Some(code), _) => {
                 let system = Error::io(operation, io::Error::from(code));
                 plain(system.kind(), system.message())
             }
-            None => plain(ErrorKind::Io, "the repository's storage failed"),
+            (None, Some((kind, message))) => plain(kind, message),
+            (None, None) => plain(ErrorKind::Io, "the repository's storage failed"),
         },
     };
     error.with_context("object", path).with_source(source)
@@ -66,6 +67,30 @@ fn system_code(error: &StoreError) -> Option<io::ErrorKind> {
         }
         cause = error.source();
     }
+    None
+}
+
+/// What the HTTP client says of a request that got no answer, where the operating system says nothing.
+#[cfg(feature = "s3")]
+fn network_fault(error: &StoreError) -> Option<(ErrorKind, &'static str)> {
+    use object_store::client::{HttpError, HttpErrorKind};
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        match error.downcast_ref::<HttpError>().map(HttpError::kind) {
+            Some(HttpErrorKind::Timeout) => {
+                return Some((ErrorKind::Timeout, "the repository's storage did not answer in time"));
+            }
+            Some(HttpErrorKind::Connect) => {
+                return Some((ErrorKind::Unreachable, "the repository's storage can't be reached"));
+            }
+            _ => cause = error.source(),
+        }
+    }
+    None
+}
+
+#[cfg(not(feature = "s3"))]
+fn network_fault(_error: &StoreError) -> Option<(ErrorKind, &'static str)> {
     None
 }
 

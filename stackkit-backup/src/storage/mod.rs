@@ -1,5 +1,7 @@
 //! What the engine needs of a place that keeps objects: a directory, memory, or a bucket.
 
+mod bandwidth;
+mod deleted;
 mod local;
 mod lock;
 mod memory;
@@ -8,6 +10,7 @@ mod probe;
 mod s3;
 mod url;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +21,7 @@ use object_store::path::Path;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use stackkit_core::{Error, ErrorKind, Result, ServiceId};
 
+pub(crate) use deleted::{Deleted, DeletedBytes};
 pub(crate) use local::NotAFile;
 pub use lock::ObjectLockMode;
 pub use probe::Capabilities;
@@ -28,29 +32,6 @@ use crate::repository::MANIFEST;
 
 /// The largest document (a marker, a manifest) that is read into memory; a damaged repository must not fill it.
 const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
-
-/// What became of an object that was to be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deleted {
-    /// It is not there any more. A storage that does not tell whether it was there says this too.
-    Gone,
-    /// It was not there.
-    Absent,
-    /// It is protected from deletion, and still there.
-    Locked {
-        /// When the protection ends; `None` if it has no end that is known, as with a legal hold.
-        until: Option<Timestamp>,
-    },
-}
-
-/// What becomes of the bytes of deleted objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeletedBytes {
-    /// They are freed.
-    Freed,
-    /// The bucket keeps them as old versions, until a rule of the bucket or its owner removes them.
-    KeptAsVersions,
-}
 
 /// A place that keeps objects; cheap to clone.
 #[derive(Debug, Clone)]
@@ -123,6 +104,13 @@ impl Storage {
         let store = local::RegularFiles::new(&root)
             .map_err(|e| storage("open the repository", &Path::default(), e).with_context("path", root.display()))?;
         Ok(Self { store: Arc::new(store), place: Place::Directory(root) })
+    }
+
+    /// The same place, which moves at most this many bytes a second: all that is read and written through this value and
+    /// its clones together.
+    #[must_use]
+    pub(crate) fn with_bandwidth_limit(self, bytes_per_second: NonZeroU64) -> Self {
+        Self { store: Arc::new(bandwidth::Paced::new(self.store, bytes_per_second)), place: self.place }
     }
 
     /// The store itself, for artifacts.
@@ -200,7 +188,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Replaces a small object, if it is still the one that `version` was read with.
+    /// Replaces a small object, if it is still the one that `version` was read with. A bucket tells versions by the hash
+    /// of their content: no two contents of an object may ever be equal.
     ///
     /// # Errors
     /// `Busy` if it is another one by now, or gone; `Unsupported` in a directory; the storage's kinds.
@@ -352,11 +341,8 @@ impl Storage {
         if let Place::Bucket(bucket) = &self.place {
             return bucket.retain_until(operation, path, until, mode).await;
         }
-        Err(Error::new(ErrorKind::Unsupported, "only a bucket with object lock can lock objects")
-            .with_operation(operation)
-            .with_context("object", path)
-            .with_context("until", until)
-            .with_context("mode", mode))
+        let _ = (until, mode);
+        Err(unlockable(operation, path))
     }
 
     /// Until when an object is locked against deletion; `None` if it is not, or the place has no locks.
@@ -396,6 +382,13 @@ impl Storage {
     fn path_of(&self, folder: &Path) -> Option<PathBuf> {
         Some(folder.parts().fold(self.root()?.to_owned(), |path, part| path.join(part.as_ref())))
     }
+}
+
+/// That an object can't be locked where it is.
+fn unlockable(operation: &'static str, path: &Path) -> Error {
+    Error::new(ErrorKind::Unsupported, "only a bucket that was made with object lock can lock objects")
+        .with_operation(operation)
+        .with_context("object", path)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::client::{Client, Refused, Request, Retry, sha256};
 use super::key_of;
 use super::reply::{self, LegalHold, ObjectLock, Retention, Uploads, Version, Versioning, Versions};
-use crate::storage::{Deleted, DeletedBytes, ObjectLockMode};
+use crate::storage::{Deleted, DeletedBytes, ObjectLockMode, unlockable};
 
 /// Pages of a listing that are followed: at 1,000 names each, more than any single object has versions.
 const PAGES_MAX: usize = 10_000;
@@ -200,7 +200,15 @@ impl Bucket {
             .header("content-type", "application/xml")
             .header("x-amz-checksum-sha256", sha256(&body))
             .header("x-amz-sdk-checksum-algorithm", "SHA256");
-        self.client.ask(&Request { body, ..request }).await.map(drop)
+        let request = Request { body, ..request };
+        match self.client.send(&request, Retry::Bounded).await? {
+            Ok(_) => Ok(()),
+            // A bucket without locks is told with the code of many other faults.
+            Err(Refused { status: StatusCode::BAD_REQUEST, .. }) if !self.nature().await?.object_lock => {
+                Err(unlockable(operation, path))
+            }
+            Err(refused) => Err(refused.error(&request)),
+        }
     }
 
     /// Until when the newest version of an object is locked.

@@ -1,5 +1,8 @@
 //! Buckets of S3 and of what speaks its protocol.
 
+#[cfg(test)]
+#[path = "tests.rs"]
+mod against_minio;
 mod bucket;
 mod client;
 mod ini;

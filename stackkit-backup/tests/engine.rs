@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-use cases::{backup, chain, damage, faults, killed, matrix, restore, stream, verify};
+use cases::*;
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -78,6 +78,13 @@ fn main() -> ExitCode {
         matrix::a_backup_on_a_disk,
         faults::a_storage_that_loses_bytes_is_found_before_the_commit,
         faults::a_provider_cannot_ignore_a_write_error,
+        trust::only_a_trusted_key_is_believed,
+        trust::a_signature_that_is_changed_or_gone_is_damage,
+        trust::a_newest_backup_that_is_not_trusted_is_not_passed_over_in_silence,
+        trust::each_manifest_names_the_one_before,
+        trust::an_encrypted_manifest_shows_only_what_is_needed_without_a_key,
+        trust::a_key_that_does_not_fit_is_found_when_the_repository_is_opened,
+        trust::a_cache_gives_what_the_storage_gives_and_is_never_believed,
         restore::a_wiped_stack_comes_back,
         restore::only_what_is_chosen_is_restored,
         restore::a_plan_whose_target_changed_is_refused,
@@ -104,6 +111,8 @@ fn main() -> ExitCode {
     ];
     let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");
     trials.push(case_unless("stream::zstd_reads_every_artifact", no_zstd, stream::zstd_reads_every_artifact));
+    let no_openssl = (!Path::new("/usr/bin/openssl").exists()).then_some("no openssl is installed");
+    trials.push(case_unless("trust::openssl_checks_a_manifest", no_openssl, trust::openssl_checks_a_manifest));
     let no_full_disk = backup::no_full_disk();
     let full_disk = "backup::a_full_disk_is_io_and_leaves_nothing";
     trials.push(case_unless(full_disk, no_full_disk, backup::a_full_disk_is_io_and_leaves_nothing));

@@ -8,4 +8,5 @@ pub(crate) mod killed;
 pub(crate) mod matrix;
 pub(crate) mod restore;
 pub(crate) mod stream;
+pub(crate) mod trust;
 pub(crate) mod verify;

@@ -41,8 +41,10 @@
 
 mod age;
 mod error;
+mod host;
 mod id;
 mod keys;
+mod lease;
 pub mod manifest;
 mod pipeline;
 mod progress;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::record::Record;
 use super::{Claim, margin, pause};
-use crate::repository::Storage;
+use crate::storage::Storage;
 
 /// In how many parts of the ttl a holder renews: two attempts may fail.
 const RENEWALS_IN_TTL: u32 = 3;
@@ -123,7 +123,8 @@ impl Swap {
                 };
             }
             let retry = self.clock.instant() + pause(self.record.ttl() / RETRIES_IN_TTL);
-            match tokio::time::timeout(self.record.ttl() / RENEWALS_IN_TTL, self.renew()).await {
+            let attempt = self.clock.instant() + self.record.ttl() / RENEWALS_IN_TTL;
+            match tokio::time::timeout_at(attempt.min(self.valid_until()), self.renew()).await {
                 Ok(Ok(())) => last = None,
                 Ok(Err(Trouble::Lost(error))) => return error,
                 Ok(Err(Trouble::Failed(error))) => {
@@ -190,13 +191,22 @@ impl Swap {
     }
 
     async fn renew(&self) -> Result<(), Trouble> {
+        // Twice: a write of this same holder whose answer never came may have been before the first.
+        match self.renew_once().await? {
+            true => Ok(()),
+            false => self.renew_once().await.map(drop),
+        }
+    }
+
+    /// Whether it had an effect; if not, the lease is held, and the next attempt knows its version.
+    async fn renew_once(&self) -> Result<bool, Trouble> {
         let bytes = self.record.again().to_bytes().map_err(Trouble::Failed)?;
         let version = self.state().version.clone();
         let sent = self.clock.instant();
         let error = match self.storage.update(WRITE, &self.path, bytes.clone(), version).await {
             Ok(version) => {
                 *self.state() = State { version, sent };
-                return Ok(());
+                return Ok(true);
             }
             Err(error) => error,
         };
@@ -204,14 +214,13 @@ impl Swap {
         let (found, version) = self.still_mine(found).map_err(Trouble::Lost)?;
         let mut state = self.state();
         state.version = version;
-        if found == bytes {
-            // The answer was lost, not the write.
-            state.sent = sent;
-            return Ok(());
-        }
-        // Another write of this same holder was faster, or none had an effect.
         match error.kind() {
-            ErrorKind::Busy => Ok(()),
+            // The answer was lost, not the write.
+            _ if found == bytes => {
+                state.sent = sent;
+                Ok(true)
+            }
+            ErrorKind::Busy => Ok(false),
             _ => Err(Trouble::Failed(error)),
         }
     }

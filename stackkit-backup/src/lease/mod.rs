@@ -22,7 +22,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use stackkit_core::{Clock, Error, ErrorKind, Result};
+use stackkit_core::{Error, ErrorKind, Result};
 
 use self::file::FileLock;
 use self::swap::Swap;
@@ -129,15 +129,18 @@ impl Lease {
         options: &LeaseOptions,
     ) -> Result<Self> {
         let claim = Claim { name, purpose, ttl: options.ttl, wait: options.wait };
-        let (storage, clock) = (&repository.storage, &Clock::system());
+        let (storage, clock) = (repository.storage(), repository.clock());
         let taken = match storage.root() {
             Some(root) => FileLock::acquire(root, clock, &claim).await.map(Means::File),
-            None => Swap::acquire(storage, clock, &claim).await.map(|swap| Means::Swap(Box::new(swap))),
+            None if can_swap(repository).await? => {
+                Swap::acquire(storage, clock, &claim).await.map(|swap| Means::Swap(Box::new(swap)))
+            }
+            None => Err(Error::new(ErrorKind::Unsupported, "the storage has no compare-and-swap")),
         };
         let means = match taken {
-            Err(error) if error.kind() == ErrorKind::Unsupported => match single_writer(repository) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => match repository.options().is_single_writer() {
                 true => Means::Nothing,
-                false => return Err(unsupported(error)),
+                false => return Err(unsupported(error).with_context("lease", name)),
             },
             taken => taken.map_err(|e| e.with_context("lease", name))?,
         };
@@ -202,9 +205,9 @@ impl Lease {
     }
 }
 
-/// Whether the caller said that nobody else writes.
-fn single_writer(_repository: &Repository) -> bool {
-    false
+/// Whether the storage has compare-and-swap: what was found when the repository was made, or now if it had none then.
+async fn can_swap(repository: &Repository) -> Result<bool> {
+    Ok(repository.marker().capabilities().compare_and_swap || repository.storage().probe().await?.compare_and_swap)
 }
 
 fn unsupported(error: Error) -> Error {

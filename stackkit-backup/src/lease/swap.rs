@@ -92,7 +92,9 @@ impl Swap {
             let found = find(storage, &taking.path).await?;
             let (version, before) = match found {
                 Found::Nothing => (None, None),
-                Found::Lease(record, bytes, version) if !record.is_held() || taking.ran_out(&record, &bytes, &version) => {
+                Found::Lease(record, bytes, version)
+                    if !record.is_held() || taking.ran_out(&record, &bytes, &version) =>
+                {
                     (Some(version), Some(record))
                 }
                 Found::Lease(record, ..) => {
@@ -292,8 +294,9 @@ impl Taking<'_> {
     async fn lost_race(&self, deadline: Instant) -> Result<()> {
         let now = self.clock.instant();
         if now >= deadline {
-            return Err(Error::new(ErrorKind::Busy, "others got the lease each time")
-                .with_context("object", &self.path));
+            return Err(
+                Error::new(ErrorKind::Busy, "others got the lease each time").with_context("object", &self.path)
+            );
         }
         tokio::time::sleep_until((now + pause(super::POLL)).min(deadline)).await;
         Ok(())

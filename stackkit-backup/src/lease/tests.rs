@@ -15,6 +15,7 @@ use object_store::{
     CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
+use stackkit_core::Clock;
 use stackkit_core::process::Tool;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::Instant;
@@ -352,10 +353,14 @@ async fn fifty_contenders_have_it_one_after_the_other() {
 async fn a_storage_with_neither_way_needs_a_single_writer() {
     let root = tempfile::tempdir().unwrap();
     let store = Arc::new(LocalFileSystem::new_with_prefix(root.path()).unwrap());
-    let repository = Repository::with_store(store, options()).await.unwrap();
+    let repository = Repository::with_store(store.clone(), options()).await.unwrap();
     let error = get(&repository, Duration::ZERO).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("single_writer"), "{error}");
+    let alone = Repository::with_store(store, options().single_writer()).await.unwrap();
+    let lease = get(&alone, Duration::ZERO).await.unwrap();
+    lease.hold(lease.check()).await.unwrap();
+    lease.release().await.unwrap();
 }
 
 #[tokio::test]

@@ -106,8 +106,9 @@ impl RepositoryOptions {
         self
     }
 
-    /// Leases are not needed, because only one process ever prunes this repository or restores from it. It must be said
-    /// for a storage without compare-and-swap, and is a promise that nobody checks.
+    /// Promises that no other process or task prunes this repository, or restores from it into the same stack, at the
+    /// same time; nobody checks it. Needed only where the storage has neither compare-and-swap nor file locks: elsewhere
+    /// leases are taken all the same.
     #[must_use]
     pub fn single_writer(mut self) -> Self {
         self.single_writer = true;
@@ -127,6 +128,10 @@ impl RepositoryOptions {
     pub fn with_object_lock(mut self, mode: ObjectLockMode) -> Self {
         self.object_lock = Some(mode);
         self
+    }
+
+    pub(crate) fn is_single_writer(&self) -> bool {
+        self.single_writer
     }
 
     /// Whether manifests are encrypted.

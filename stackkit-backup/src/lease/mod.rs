@@ -12,6 +12,7 @@
 //! announced long before, and nothing in a repository is ever written a second time.
 
 mod file;
+mod owner;
 mod record;
 mod swap;
 #[cfg(test)]
@@ -84,8 +85,8 @@ struct Claim<'a> {
 
 /// The right to do something that only one may do at a time.
 ///
-/// Dropped without [`release`](Self::release), a lease in a directory is free at once; any other keeps others out until
-/// its ttl and a margin are over.
+/// Dropped without [`release`](Self::release), a lease in a directory is free at once; any other is free for this process
+/// at once, and for others when its ttl and a margin are over.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped protects nothing"]
 pub(crate) struct Lease {

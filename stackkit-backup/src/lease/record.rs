@@ -89,6 +89,11 @@ impl Record {
         self.holder.random == other.holder.random && self.epoch == other.epoch
     }
 
+    /// What tells this holder apart from all others.
+    pub(super) fn random(&self) -> &str {
+        &self.holder.random
+    }
+
     pub(super) fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl_ms)
     }

@@ -13,6 +13,7 @@ use object_store::path::Path;
 use stackkit_core::{Clock, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
+use super::owner::{self, Owner};
 use super::record::Record;
 use super::{Claim, margin, pause};
 use crate::storage::Storage;
@@ -38,6 +39,7 @@ pub(super) struct Swap {
     path: Path,
     /// What was written when the lease was got.
     record: Record,
+    owner: Owner,
     state: Mutex<State>,
 }
 
@@ -86,7 +88,9 @@ impl Swap {
     /// `PermissionDenied` and the storage's other kinds.
     pub(super) async fn acquire(storage: &Storage, clock: &Clock, claim: &Claim<'_>) -> Result<Self> {
         let path = Path::from(super::LEASES).join(format!("{}.json", claim.name));
-        let mut taking = Taking { storage, clock, path, wanted: Record::new(claim.purpose, claim.ttl), seen: None };
+        let wanted = Record::new(claim.purpose, claim.ttl);
+        let owner = Owner::new(wanted.random());
+        let mut taking = Taking { storage, clock, path, wanted, owner, seen: None };
         let deadline = clock.deadline(claim.wait);
         loop {
             let found = find(storage, &taking.path).await?;
@@ -103,9 +107,12 @@ impl Swap {
                 }
             };
             if let Some(state) = taking.write(version, before.as_ref()).await? {
-                let Taking { path, wanted: record, .. } = taking;
+                if let Some(before) = before {
+                    owner::forget(before.random());
+                }
+                let Taking { path, wanted: record, owner, .. } = taking;
                 let (storage, clock) = (storage.clone(), clock.clone());
-                return Ok(Self { storage, clock, path, record, state: Mutex::new(state) });
+                return Ok(Self { storage, clock, path, record, owner, state: Mutex::new(state) });
             }
             // Somebody was faster: look again, with the deadline in mind.
             taking.lost_race(deadline).await?;
@@ -174,11 +181,15 @@ impl Swap {
             let version = self.state().version.clone();
             let written = self.storage.update(WRITE, &self.path, bytes.clone(), version.clone()).await;
             let Err(error) = written else {
+                self.owner.holds_nothing();
                 return Ok(());
             };
             match find(&self.storage, &self.path).await {
                 // The answer was lost, not the write.
-                Ok(Found::Lease(_, found, _)) if found == bytes => return Ok(()),
+                Ok(Found::Lease(_, found, _)) if found == bytes => {
+                    self.owner.holds_nothing();
+                    return Ok(());
+                }
                 Ok(found) => {
                     let (_, found) = self.still_mine(found)?;
                     // A renewal whose answer was lost changed it: once more, with what is there now.
@@ -262,16 +273,18 @@ struct Taking<'a> {
     clock: &'a Clock,
     path: Path,
     wanted: Record,
+    owner: Owner,
     seen: Option<Seen>,
 }
 
 impl Taking<'_> {
-    /// Whether the holder was seen unchanged for its ttl and a margin.
+    /// Whether the holder was seen unchanged for its ttl and a margin, or is known to be gone.
     fn ran_out(&mut self, record: &Record, bytes: &Bytes, version: &UpdateVersion) -> bool {
         let now = self.clock.instant();
         let same = |seen: &&Seen| seen.bytes == *bytes && seen.version == *version;
         match self.seen.as_ref().filter(same) {
-            Some(seen) => now >= seen.since + patience(record),
+            Some(seen) => now >= seen.since + patience(record) || owner::is_abandoned(record.random()),
+            None if owner::is_abandoned(record.random()) => true,
             None => {
                 self.seen = Some(Seen { bytes: bytes.clone(), version: version.clone(), since: now });
                 false
@@ -307,6 +320,7 @@ impl Taking<'_> {
         self.wanted = before.map_or_else(|| self.wanted.again(), |before| self.wanted.after(before));
         let bytes = self.wanted.to_bytes()?;
         let sent = self.clock.instant();
+        self.owner.may_hold();
         let written = match version {
             None => create(self.storage, &self.path, bytes.clone()).await,
             Some(version) => self.storage.update(WRITE, &self.path, bytes.clone(), version).await,
@@ -319,7 +333,10 @@ impl Taking<'_> {
         match find(self.storage, &self.path).await {
             // The answer was lost, not the write.
             Ok(Found::Lease(_, found, version)) if found == bytes => Ok(Some(State { version, sent })),
-            _ if lost_race => Ok(None),
+            _ if lost_race => {
+                self.owner.holds_nothing();
+                Ok(None)
+            }
             _ => Err(error),
         }
     }

@@ -1,6 +1,7 @@
 //! Leases against storages that fail, holders that die and holders that stand still.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -181,7 +182,7 @@ async fn a_lease_that_is_kept_outlives_its_ttl() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_holders_lease_is_free_after_ttl_and_margin() {
     let (store, repository) = repository().await;
-    drop(get(&repository, Duration::ZERO).await.unwrap());
+    let _dead = ManuallyDrop::new(get(&repository, Duration::ZERO).await.unwrap());
     // The wall clock of whoever waits says nothing.
     let clock = Clock::fixed("2026-11-21T06:15:30Z".parse().unwrap());
     let other = Repository::with_store(store, options().with_clock(clock.clone())).await.unwrap();
@@ -308,6 +309,7 @@ async fn lost_answers_change_nothing() {
     let lease = get(&repository, Duration::ZERO).await.unwrap();
     store.set(Writes::Fail);
     assert_eq!(lease.release().await.unwrap_err().kind(), ErrorKind::Io);
+    // The process knows that its own holder is gone, and tries at once.
     assert_eq!(get(&repository, WAIT).await.unwrap_err().kind(), ErrorKind::Io);
     store.set(Writes::Denied);
     assert_eq!(get(&repository, WAIT).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
@@ -315,7 +317,25 @@ async fn lost_answers_change_nothing() {
     store.set(Writes::HangAfter);
     tokio::time::timeout(WAIT, get(&repository, WAIT)).await.unwrap_err();
     store.set(Writes::Work);
-    get(&repository, WAIT).await.unwrap().release().await.unwrap();
+    let path = Path::from("leases/prune.json");
+    let left = record::Record::from_bytes(&store.get(&path).await.unwrap().bytes().await.unwrap()).unwrap();
+    assert!(left.is_held());
+    get(&repository, Duration::ZERO).await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_lease_is_free_for_this_process_at_once() {
+    let (store, repository) = repository().await;
+    let lease = get(&repository, Duration::ZERO).await.unwrap();
+    drop(lease);
+    let lease = get(&repository, Duration::ZERO).await.unwrap();
+    tokio::time::timeout(3 * TTL, lease.hold(endless())).await.unwrap_err();
+    drop(lease);
+    let lease = get(&repository, Duration::ZERO).await.unwrap();
+    store.set(Writes::HangAfter);
+    tokio::time::timeout(SECOND, lease.release()).await.unwrap_err();
+    store.set(Writes::Work);
+    get(&repository, Duration::ZERO).await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -337,9 +357,11 @@ async fn fifty_contenders_have_it_one_after_the_other() {
             };
             lease.hold(work).await.unwrap();
             winners.fetch_add(1, Ordering::SeqCst);
-            // Every fifth dies.
-            if number % 5 != 0 {
-                lease.release().await.unwrap();
+            // Every fifth dies, and every fifth is dropped.
+            match number % 5 {
+                0 => drop(ManuallyDrop::new(lease)),
+                1 => drop(lease),
+                _ => lease.release().await.unwrap(),
             }
         })
     });

@@ -18,9 +18,14 @@ pub use plan::StackRestorePlan;
 pub(crate) use source::ServiceSource;
 
 use crate::id::BackupId;
+use crate::lease::Lease;
 use crate::manifest::ServiceRecord;
 use crate::repository::{Found, Repository};
 use crate::verify::{Check, Share, VerifyLevel};
+
+/// What a report says if no lease could be had.
+const UNPROTECTED: &str =
+    "the repository can only be read, so nothing kept another restore into this stack from running at the same time";
 
 /// What a restore did, service by service, in the order in which it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,9 @@ pub struct StackRestoreReport {
     pub backup: BackupId,
     /// What each provider reports. Each census agrees with the one of the dump.
     pub services: Vec<RestoreReport>,
+    /// What the reader should know of the restore as a whole.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for StackRestoreReport {
@@ -42,7 +50,7 @@ impl fmt::Display for StackRestoreReport {
             }
             report.warnings.iter().try_for_each(|warning| write!(f, "\n    warning: {warning}"))?;
         }
-        Ok(())
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning: {warning}"))
     }
 }
 
@@ -96,15 +104,44 @@ impl Repository {
     /// Carries out a plan: checks every byte of every service that is restored, and only then touches the first store.
     /// Services are restored one after the other in the plan's order; the first failure ends it.
     ///
+    /// Meanwhile it holds the lease `restore-<stack>` of the repository, so no two restores from it into a stack of this
+    /// name run at once. A repository that can only be read gives no lease: then a warning in the report says that
+    /// nothing kept others out.
+    ///
     /// # Errors
-    /// `Integrity` if a byte of the backup is damaged, before any store is touched; `Incompatible` if the manifest or
-    /// a target changed since the plan was made, or if the plan misses what it needs; the provider's error, naming
-    /// the service, with the state of its target, and with the services that are restored already.
+    /// `Busy` naming the holder if another restore into the stack holds the lease for 120 s; `Unsupported` if the
+    /// storage can give none and [`single_writer`](crate::RepositoryOptions::single_writer) was not said; `Cancelled` if
+    /// the lease could not be renewed while services were restored; `Integrity` if a byte of the backup is damaged,
+    /// before any store is touched; `Incompatible` if the manifest or a target changed since the plan was made, or if
+    /// the plan misses what it needs; the provider's error, naming the service, with the state of its target, and with
+    /// the services that are restored already.
     ///
     /// # Cancel safety
     /// Dropping the future during the checks changes nothing. Later the service that is being restored is left as its
-    /// adapter says; those before it are restored, those after it untouched.
+    /// adapter says; those before it are restored, those after it untouched. In a
+    /// repository that is no directory the lease then keeps other processes out for 70 s.
     pub async fn apply_restore(&self, plan: StackRestorePlan, stack: &Stack) -> Result<StackRestoreReport> {
+        let name = format!("restore-{}", stack.name());
+        let lease = match Lease::acquire(self, &name, "restore").await {
+            Ok(lease) => lease,
+            // Bringing data back from a copy that nobody may write to must be possible.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                tracing::warn!(error = %error.chain(), "a restore goes on without a lease");
+                let mut report = Box::pin(self.restore_all(plan, stack)).await?;
+                report.warnings.push(UNPROTECTED.to_owned());
+                return Ok(report);
+            }
+            Err(error) => return Err(error.with_target(TargetState::Old)),
+        };
+        let restored = lease.hold(Box::pin(self.restore_all(plan, stack))).await;
+        if let Err(error) = lease.release().await {
+            // The next restore waits until it is free by itself.
+            tracing::warn!(error = %error.chain(), "the lease of a restore could not be released");
+        }
+        restored
+    }
+
+    async fn restore_all(&self, plan: StackRestorePlan, stack: &Stack) -> Result<StackRestoreReport> {
         let untouched = |e: Error| e.with_target(TargetState::Old);
         let found = self.find(&plan.backup).await.map_err(untouched)?;
         if found.blake3 != plan.manifest_blake3 {
@@ -129,7 +166,7 @@ impl Repository {
                 }
             }
         }
-        Ok(StackRestoreReport { backup: plan.backup, services })
+        Ok(StackRestoreReport { backup: plan.backup, services, warnings: Vec::new() })
     }
 
     /// Joins each plan with its record and its service; refuses what can't be carried out.

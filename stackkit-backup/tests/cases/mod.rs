@@ -5,6 +5,7 @@ pub(crate) mod chain;
 pub(crate) mod damage;
 pub(crate) mod faults;
 pub(crate) mod killed;
+pub(crate) mod lease;
 pub(crate) mod matrix;
 pub(crate) mod restore;
 pub(crate) mod stream;

@@ -2,6 +2,7 @@
 
 pub(crate) mod faulty;
 pub(crate) mod promise;
+pub(crate) mod read_only;
 pub(crate) mod scratch;
 pub(crate) mod shelf;
 pub(crate) mod worker;
@@ -47,7 +48,8 @@ pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 pub(crate) fn options() -> RepositoryOptions {
-    RepositoryOptions::new().unencrypted()
+    // The cases that want leases use storages that have them.
+    RepositoryOptions::new().unencrypted().single_writer()
 }
 
 pub(crate) async fn in_memory() -> Repository {

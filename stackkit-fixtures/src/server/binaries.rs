@@ -94,7 +94,7 @@ mod tests {
         let found = versions_in(root.path(), "s3d");
         assert_eq!(found.len(), 2);
         assert!(found[0].ends_with("s3d-v0.0.0-20260101000000-000000000000"), "{found:?}");
-        assert_eq!(versions_in(&root.path().join("none"), "s3d"), [PathBuf::new(); 0]);
+        assert!(versions_in(&root.path().join("none"), "s3d").is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the whole-stack tests run.
 #![allow(dead_code, reason = "only the tests of these modules are used here")]
 
-#[path = "../examples/stackctl/cli.rs"]
+#[path = "../examples/stackctl/cli/mod.rs"]
 mod cli;
 #[path = "../examples/stackctl/exit.rs"]
 mod exit;

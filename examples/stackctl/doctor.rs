@@ -11,7 +11,9 @@ use stackkit::process::{Tool, find_tool};
 use stackkit::{BackupProvider, Error, ErrorKind, Result, Secret, Service, Stack};
 use tokio::time::timeout;
 
+use crate::cli::DoctorArgs;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::keys;
 use crate::output::Output;
 
 /// How long a tool may take to print its version: one line, perhaps from a slow disk.
@@ -57,7 +59,8 @@ impl fmt::Display for Finding {
 }
 
 /// Looks at everything; 1 if anything is at fault.
-pub(crate) async fn doctor(stack: &Stack, repository: Option<&Secret>, out: &Output) -> Outcome {
+pub(crate) async fn doctor(stack: &Stack, repository: Option<&Secret>, args: &DoctorArgs, out: &Output) -> Outcome {
+    let options = keys::reading(&args.read).await?;
     let report = stack.check_now(&[]).await;
     let mut findings: Vec<Finding> = report.services.iter().map(|report| probed("service", report)).collect();
     findings.extend(report.services.iter().filter_map(clock));
@@ -66,7 +69,7 @@ pub(crate) async fn doctor(stack: &Stack, repository: Option<&Secret>, out: &Out
         findings.extend(tools(service.kind()).await);
     }
     if let Some(url) = repository {
-        findings.extend(stored(url.expose(), stack).await.map_err(Failure::usage)?);
+        findings.extend(stored(url.expose(), options, stack).await.map_err(Failure::usage)?);
     }
     for finding in &findings {
         out.result(finding, finding).map_err(Failure::usage)?;
@@ -138,8 +141,8 @@ fn versioned_folders(parent: &str) -> Vec<PathBuf> {
 }
 
 /// The repository: whether it is one, whether it can be written and has room, and what the newest backup says.
-async fn stored(url: &str, stack: &Stack) -> Result<Vec<Finding>> {
-    let opened = Repository::open(url, RepositoryOptions::new()).await;
+async fn stored(url: &str, options: RepositoryOptions, stack: &Stack) -> Result<Vec<Finding>> {
+    let opened = Repository::open(url, options).await;
     let repository = match opened {
         Ok(repository) => repository,
         Err(error) if error.kind() == ErrorKind::Config => return Err(error),

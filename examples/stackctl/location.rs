@@ -1,5 +1,6 @@
 //! Where a service or a repository is, as the command line gives it.
 
+use std::env::VarError;
 use std::fmt;
 
 use stackkit::{Error, Result, Secret};
@@ -21,16 +22,7 @@ impl Location {
     pub(crate) fn url(&self) -> Result<Secret> {
         match self {
             Self::Url(url) => Ok(url.clone()),
-            // Not repeated: what is no name may be a URL with a password.
-            Self::Env(name) if !is_variable(name) => {
-                Err(Error::config("what follows env: is no name of an environment variable"))
-            }
-            Self::Env(name) => match std::env::var(name) {
-                Ok(url) => Ok(Secret::new(url)),
-                Err(error) => Err(Error::config("the environment variable holds no URL")
-                    .with_context("variable", name)
-                    .with_source(error)),
-            },
+            Self::Env(name) => variable(name),
         }
     }
 
@@ -41,6 +33,25 @@ impl Location {
             Self::Env(_) => false,
         }
     }
+}
+
+/// What an environment variable holds.
+///
+/// # Errors
+/// `Config` if the variable is not set, or is no text.
+pub(crate) fn variable(name: &str) -> Result<Secret> {
+    if !is_variable(name) {
+        // Not repeated: what is no name may be a URL with a password.
+        return Err(Error::config("what follows env: is no name of an environment variable"));
+    }
+    std::env::var(name).map(Secret::new).map_err(|error| {
+        // Its own text would show the value.
+        let message = match error {
+            VarError::NotPresent => "the environment variable is not set",
+            VarError::NotUnicode(_) => "the environment variable holds no text",
+        };
+        Error::config(message).with_context("variable", name)
+    })
 }
 
 /// Whether a shell could set a variable of that name (POSIX.1, 3.230).

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! stackctl --stack shop --service postgres=env:DATABASE_URL --service cache=redis://127.0.0.1 \
-//!     --repository file:///var/backups/shop backup --unencrypted --tag nightly
+//!     --repository file:///var/backups/shop backup --recipient recipient.txt --signing-key signing.key --tag nightly
 //! ```
 
 mod backup;
@@ -10,8 +10,12 @@ mod cli;
 mod doctor;
 mod exit;
 mod health;
+mod keygen;
+mod keys;
+mod list;
 mod location;
 mod output;
+mod progress;
 mod restore;
 mod setup;
 mod verify;
@@ -80,14 +84,15 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
             setup::apart(&stack, &url)?;
             backup::backup(&stack, &url, args, out).await
         }
-        Command::List { all } => {
-            backup::list(&setup::repository_url(target, out)?, target.stack.as_deref(), *all, out).await
+        Command::Keygen(args) => keygen::keygen(args, out),
+        Command::List(args) => {
+            list::list(&setup::repository_url(target, out)?, target.stack.as_deref(), args, out).await
         }
-        Command::Verify { backup, level } => verify::verify(target, backup, *level, out).await,
+        Command::Verify(args) => verify::verify(target, args, out).await,
         Command::Restore(args) => restore::restore(target, args, out).await,
-        Command::Doctor => {
+        Command::Doctor(args) => {
             let repository = target.repository.as_ref().map(|_| setup::repository_url(target, out)).transpose()?;
-            doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), out).await
+            doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), args, out).await
         }
     }
 }

@@ -28,6 +28,16 @@ impl Output {
         Self { json, is_terminal: io::stderr().is_terminal(), moving: Arc::default(), hidden: Vec::new() }
     }
 
+    /// Whether results and steps are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether somebody looks at standard error.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Replaces these texts in all that drivers say.
     pub(crate) fn hide(&mut self, secrets: Vec<Secret>) {
         self.hidden.extend(secrets);

@@ -5,9 +5,10 @@ use std::io::{self, IsTerminal};
 
 use stackkit::{Error, RestoreOptions};
 
-use crate::backup::open;
 use crate::cli::{RestoreArgs, Target};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::keys;
+use crate::list::open;
 use crate::output::Output;
 use crate::setup;
 use crate::verify::{absent, find};
@@ -21,7 +22,7 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
     }
     let url = setup::repository_url(target, out)?;
     setup::apart(&stack, &url)?;
-    let repository = open(&url).await?;
+    let repository = open(&url, keys::reading(&args.read).await?).await?;
     let id = find(&repository, &args.backup, stack.name()).await?;
     let options = match args.only.is_empty() {
         true => RestoreOptions::new(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use stackkit::{Error, Result, Secret, Service, Stack};
 
-use crate::cli::{Named, Target};
+use crate::cli::Target;
+use crate::cli::value::Named;
 use crate::exit::{Failure, Outcome};
 use crate::location::{Location, passwords};
 use crate::output::Output;

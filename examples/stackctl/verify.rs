@@ -3,19 +3,22 @@
 use stackkit::backup::{BackupId, Repository};
 use stackkit::{ErrorKind, VerifyLevel};
 
-use crate::backup::open;
-use crate::cli::{Level, Target, Wanted};
+use crate::cli::value::Wanted;
+use crate::cli::{Level, Target, VerifyArgs};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::keys;
+use crate::list::open;
 use crate::output::Output;
 use crate::setup;
 
 /// Checks a backup. The vendors' formats are parsed by the services of the command line, where there are any.
-pub(crate) async fn verify(target: &Target, wanted: &Wanted, level: Level, out: &mut Output) -> Outcome {
-    let repository = open(&setup::repository_url(target, out)?).await?;
-    let id = find(&repository, wanted, target.stack_name()).await.map_err(damaged)?;
-    let level = match level {
+pub(crate) async fn verify(target: &Target, args: &VerifyArgs, out: &mut Output) -> Outcome {
+    let options = keys::signing(keys::reading(&args.read).await?, &args.sign)?;
+    let repository = open(&setup::repository_url(target, out)?, options).await?;
+    let id = find(&repository, &args.backup, target.stack_name()).await.map_err(damaged)?;
+    let level = match args.level {
         Level::Stored => VerifyLevel::Stored,
-        Level::Content => VerifyLevel::Content,
+        _ => VerifyLevel::Content,
     };
     let report = match target.services.is_empty() {
         true => repository.verify(&id, level).await,

@@ -1,0 +1,49 @@
+//! Arguments about keys.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::value::{Passphrase, TrustSource};
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The folder to write identity.txt, recipient.txt, signing.key and trust.pem into; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+/// Whose backups are believed.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// Believe backups that this key signed: a file such as trust.pem, or 64 hex digits; may be given again
+    #[arg(long, value_name = "FILE|HEX")]
+    pub(crate) trust: Vec<TrustSource>,
+    /// Take backups too that are unsigned, or signed by somebody else
+    #[arg(long)]
+    pub(crate) untrusted: bool,
+}
+
+/// What is needed to read the content of a backup.
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// The identity file that decrypts, as keygen or age-keygen made it
+    #[arg(long, value_name = "FILE", conflicts_with = "identity_command")]
+    pub(crate) identity: Option<PathBuf>,
+    /// A command that prints the identity, such as a vault's client; its words are parted at spaces, there is no shell
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) identity_command: Option<String>,
+    /// The variable with the passphrase of an identity file that `age -p` protected
+    #[arg(long, value_name = "env:NAME", requires = "identity")]
+    pub(crate) passphrase: Option<Passphrase>,
+}
+
+/// Who signs what is written.
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The key to sign with, as keygen or `openssl genpkey -algorithm ed25519` made it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signing_key: Option<PathBuf>,
+}

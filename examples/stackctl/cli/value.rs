@@ -1,0 +1,171 @@
+//! What single arguments mean.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use stackkit::backup::{BackupId, Recipient, TrustedKey};
+use stackkit::{Error, Secret, ServiceId};
+
+use crate::location::{Location, variable};
+
+/// A backup that is asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// The newest complete one.
+    Latest,
+    /// This one.
+    Id(BackupId),
+}
+
+impl FromStr for Wanted {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "latest" => Ok(Self::Latest),
+            id => id.parse().map(Self::Id),
+        }
+    }
+}
+
+/// `[ID=]LOCATION`.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) id: Option<ServiceId>,
+    pub(crate) location: Location,
+}
+
+impl From<&str> for Named {
+    fn from(text: &str) -> Self {
+        // A URL may hold an equals sign too, but what stands before it is no id then.
+        let named = text.split_once('=').and_then(|(id, rest)| Some((ServiceId::new(id).ok()?, rest)));
+        match named {
+            Some((id, location)) => Self { id: Some(id), location: location.into() },
+            None => Self { id: None, location: text.into() },
+        }
+    }
+}
+
+/// Who a backup is encrypted to: the recipient itself, or a file with one in each line.
+#[derive(Debug, Clone)]
+pub(crate) enum RecipientSource {
+    Key(Recipient),
+    File(PathBuf),
+}
+
+impl FromStr for RecipientSource {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.starts_with("age1") || is_private(text) {
+            true => text.parse().map(Self::Key),
+            false => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+/// Whose signature is believed: the key itself, or its file.
+#[derive(Debug, Clone)]
+pub(crate) enum TrustSource {
+    Key(TrustedKey),
+    File(PathBuf),
+}
+
+impl From<&str> for TrustSource {
+    fn from(text: &str) -> Self {
+        // What is no key may still be the name of a file.
+        text.parse().map_or_else(|_no_key| Self::File(text.into()), Self::Key)
+    }
+}
+
+/// The variable that holds a passphrase.
+#[derive(Clone)]
+pub(crate) struct Passphrase(String);
+
+impl Passphrase {
+    /// # Errors
+    /// `Config` if the variable is not set, or is no text.
+    pub(crate) fn read(&self) -> Result<Secret, Error> {
+        variable(&self.0)
+    }
+}
+
+impl FromStr for Passphrase {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        // Not repeated: it may be the passphrase.
+        let name = text.strip_prefix("env:").ok_or("say env:NAME: every user of this machine can read an argument")?;
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passphrase")
+    }
+}
+
+/// Whether somebody mistook a private key for its public half.
+fn is_private(text: &str) -> bool {
+    text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-")
+}
+
+/// A tag that can be seen, and stays on its line.
+pub(crate) fn tag(text: &str) -> Result<String, &'static str> {
+    match text.trim().is_empty() || text.chars().any(char::is_control) {
+        true => Err("a tag is a word"),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// A whole number with one of the units `ms`, `s`, `m`, `h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("{text:?} is not a time such as 500ms, 60s, 5m or 1h");
+    let number: u64 = number.parse().map_err(|_not_a_number| wrong())?;
+    let factor_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, millis) in [("500ms", 500), ("60s", 60_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "60", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_ends_at_the_first_equals_sign() {
+        let id = |text| Named::from(text).id.map(String::from);
+        assert_eq!(id("cache=redis://db?db=1").as_deref(), Some("cache"));
+        assert_eq!(id("cache=env:REDIS_URL").as_deref(), Some("cache"));
+        assert_eq!(id("redis://db?db=1"), None);
+        assert_eq!(id("file:///srv/a=b"), None);
+    }
+
+    #[test]
+    fn a_passphrase_stands_in_a_variable_and_nowhere_else() {
+        assert!("env:PASSPHRASE".parse::<Passphrase>().is_ok());
+        assert!(!"hunter2".parse::<Passphrase>().unwrap_err().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_key_is_no_recipient_and_no_file_name() {
+        let error = "age-secret-key-1hunter2".parse::<RecipientSource>().unwrap_err();
+        assert!(!error.chain().to_string().contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,141 @@
+//! Progress: bars on a terminal, lines in a pipe, JSON with `--json`.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stackkit::Clock;
+use stackkit::backup::{Meter, Progress, ProgressEvent, ProgressSnapshot};
+use tokio::time::Instant;
+
+use crate::output::{Bytes, Output};
+
+/// Between two drawings of the bar: as often as an eye can follow.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+/// Between two lines of JSON about the same phase: a program may draw a bar of its own.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Between two plain lines about the same phase: a log of a night stays short.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// The characters of a bar, without its frame.
+const BAR_WIDTH: usize = 24;
+
+/// Tells how far an operation is.
+pub(crate) struct Teller {
+    out: Output,
+    clock: Clock,
+    meter: Meter,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Teller {
+    pub(crate) fn new(out: &Output, clock: &Clock) -> Arc<Self> {
+        let meter = Meter::new(clock.clone());
+        Arc::new(Self { out: out.clone(), clock: clock.clone(), meter, told: Mutex::new(None) })
+    }
+
+    /// Whether it is time to tell how far the phase is.
+    fn is_due(&self) -> bool {
+        let every = match (self.out.is_json(), self.out.is_terminal()) {
+            (true, _) => TELL_EVERY,
+            (false, true) => DRAW_EVERY,
+            (false, false) => LOG_EVERY,
+        };
+        let now = self.clock.instant();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|last| now.saturating_duration_since(last) >= every);
+        if is_due {
+            *told = Some(now);
+        }
+        is_due
+    }
+
+    fn how_far(&self) {
+        let now = self.meter.snapshot();
+        match self.out.is_terminal() && !self.out.is_json() {
+            true => self.out.moving(&Bar(&now).to_string()),
+            false => self.out.step(&now, numbers(&now)),
+        }
+    }
+
+    fn step(&self, text: impl fmt::Display, value: Value) {
+        self.out.step(text, value);
+    }
+}
+
+impl Progress for Teller {
+    fn event(&self, event: &ProgressEvent) {
+        self.meter.event(event);
+        match event {
+            ProgressEvent::Phase { phase, .. } => {
+                // The first telling of a phase waits its turn: a short one is not worth a line.
+                *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.instant());
+                if self.out.is_json() {
+                    self.step("", json!({ "step": "phase", "phase": phase.as_str() }));
+                }
+            }
+            ProgressEvent::Pinned { service } => self
+                .step(format_args!("{service}: point in time pinned"), json!({ "step": "pinned", "service": service })),
+            ProgressEvent::Written { .. } | ProgressEvent::Read { .. } => {
+                if self.is_due() {
+                    self.how_far();
+                }
+            }
+            ProgressEvent::Stored { service, artifact, plain_bytes, stored_bytes } => self.step(
+                format_args!("{service}: {artifact}: {} stored as {}", Bytes(*plain_bytes), Bytes(*stored_bytes)),
+                json!({ "step": "stored", "service": service, "artifact": artifact,
+                    "plain_bytes": plain_bytes, "stored_bytes": stored_bytes }),
+            ),
+            ProgressEvent::Dumped { service } => {
+                self.step(format_args!("{service}: dumped"), json!({ "step": "dumped", "service": service }));
+            }
+            ProgressEvent::Restored { service } => {
+                self.step(format_args!("{service}: restored"), json!({ "step": "restored", "service": service }));
+            }
+            ProgressEvent::Removed { backup, freed_bytes } => self.step(
+                format_args!("{backup}: removed, {} freed", Bytes(*freed_bytes)),
+                json!({ "step": "removed", "backup": backup, "freed_bytes": freed_bytes }),
+            ),
+            ProgressEvent::Failed { service, message } => self.step(
+                format_args!("failed: {message}"),
+                json!({ "step": "failed", "service": service, "message": message }),
+            ),
+            ProgressEvent::Committed => self.step("manifest written", json!({ "step": "committed" })),
+            _ => {}
+        }
+    }
+}
+
+fn numbers(now: &ProgressSnapshot) -> Value {
+    json!({
+        "step": "bytes",
+        "phase": now.phase.as_str(),
+        "read_bytes": now.read_bytes,
+        "stored_bytes": now.stored_bytes,
+        "expected_bytes": now.expected_bytes,
+        "rate_bytes_per_second": now.rate_bytes,
+        "eta_seconds": now.eta.map(|eta| eta.as_secs()),
+    })
+}
+
+/// `dumping [########----------------]  33 %  1.2 GiB  84.0 MiB/s  31 s left`.
+struct Bar<'a>(&'a ProgressSnapshot);
+
+impl fmt::Display for Bar<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(now) = self;
+        write!(f, "{} ", now.phase)?;
+        if let Some(permille) = now.permille() {
+            let full = BAR_WIDTH * usize::from(permille) / 1000;
+            write!(f, "[{}{}] {:>3} %  ", "#".repeat(full), "-".repeat(BAR_WIDTH - full), permille / 10)?;
+        }
+        write!(f, "{}", Bytes(now.read_bytes))?;
+        if now.rate_bytes > 0 {
+            write!(f, "  {}/s", Bytes(now.rate_bytes))?;
+        }
+        match now.eta {
+            Some(eta) => write!(f, "  {} s left", eta.as_secs()),
+            None => Ok(()),
+        }
+    }
+}

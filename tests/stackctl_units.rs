@@ -1,6 +1,6 @@
 //! The unit tests of `stackctl`'s pure modules. `test = true` on the example would build them instead of the program that
 //! the whole-stack tests run.
-#![allow(dead_code, reason = "only the tests of these modules are used here")]
+#![allow(dead_code, unused_imports, reason = "only the tests of these modules are used here")]
 
 #[path = "../examples/stackctl/cli/mod.rs"]
 mod cli;

@@ -1,7 +1,8 @@
 //! `verify`, and finding the backup that is meant.
 
+use jiff::tz::TimeZone;
 use stackkit::backup::{BackupId, Repository};
-use stackkit::{ErrorKind, VerifyLevel};
+use stackkit::{Clock, ErrorKind, VerifyLevel};
 
 use crate::cli::value::Wanted;
 use crate::cli::{Level, Target, VerifyArgs};
@@ -11,20 +12,33 @@ use crate::list::open;
 use crate::output::Output;
 use crate::setup;
 
-/// Checks a backup. The vendors' formats are parsed by the services of the command line, where there are any.
+/// Checks a backup. The vendors' formats are parsed by the services of the command line, where there are any; a drill restores
+/// into private servers of its own.
 pub(crate) async fn verify(target: &Target, args: &VerifyArgs, out: &mut Output) -> Outcome {
     let options = keys::signing(keys::reading(&args.read).await?, &args.sign)?;
     let repository = open(&setup::repository_url(target, out)?, options).await?;
     let id = find(&repository, &args.backup, target.stack_name()).await.map_err(damaged)?;
-    let level = match args.level {
+    let scratch = stackkit_fixtures::scratch();
+    let stack = match target.services.is_empty() {
+        true => None,
+        false => Some(setup::stack(target, out)?),
+    };
+    let mut verification = repository.verification(&id).level(match args.level {
         Level::Stored => VerifyLevel::Stored,
-        _ => VerifyLevel::Content,
-    };
-    let report = match target.services.is_empty() {
-        true => repository.verify(&id, level).await,
-        false => repository.verify_with(&id, level, &setup::stack(target, out)?).await,
-    };
-    let report = report.map_err(|error| damaged(absent(error)))?;
+        Level::Content => VerifyLevel::Content,
+        Level::Drill => VerifyLevel::Drill,
+    });
+    if let Some(stack) = &stack {
+        verification = verification.with_stack(stack);
+    }
+    if args.level == Level::Drill {
+        verification = verification.with_scratch(&scratch);
+    }
+    if let Some(portion) = args.sample {
+        let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
+        verification = verification.sample(portion.on(today).map_err(Failure::usage)?);
+    }
+    let report = verification.run().await.map_err(|error| damaged(absent(error)))?;
     out.result(&report, &report).map_err(Failure::usage)?;
     Ok(if report.is_ok() { Exit::Done } else { Exit::No })
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use stackkit::ServiceId;
 
 use super::keys::{ReadArgs, SignArgs, TrustArgs};
-use super::value::{self, Named, RecipientSource, Wanted};
+use super::value::{self, Named, Portion, RecipientSource, Wanted};
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
@@ -45,6 +45,9 @@ pub(crate) struct VerifyArgs {
     /// How deep to look
     #[arg(long, value_enum, default_value_t = Level::Stored)]
     pub(crate) level: Level,
+    /// Check only a part, such as 1/7, or today's with today/7: every byte in seven days
+    #[arg(long, value_name = "PART/OF")]
+    pub(crate) sample: Option<Portion>,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     /// Sign the evidence of the check
@@ -80,4 +83,6 @@ pub(crate) enum Level {
     Stored,
     /// Also decrypt, decompress, hash the plain bytes, and parse them as the vendor would
     Content,
+    /// Also restore each service into a private server, and compare the census
+    Drill,
 }

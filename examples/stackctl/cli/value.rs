@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use stackkit::backup::{BackupId, Recipient, TrustedKey};
+use jiff::civil::Date;
+use stackkit::backup::{BackupId, Recipient, Sample, TrustedKey};
 use stackkit::{Error, Secret, ServiceId};
 
 use crate::location::{Location, variable};
@@ -75,6 +76,36 @@ impl From<&str> for TrustSource {
     fn from(text: &str) -> Self {
         // What is no key may still be the name of a file.
         text.parse().map_or_else(|_no_key| Self::File(text.into()), Self::Key)
+    }
+}
+
+/// One of equal parts of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Portion {
+    /// This one.
+    Fixed(Sample),
+    /// The one of the day, of so many.
+    Today(u32),
+}
+
+impl Portion {
+    /// # Errors
+    /// `Config`, if there are too many parts.
+    pub(crate) fn on(self, day: Date) -> Result<Sample, Error> {
+        match self {
+            Self::Fixed(sample) => Ok(sample),
+            Self::Today(of) => Sample::of_day(day, of),
+        }
+    }
+}
+
+impl FromStr for Portion {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.strip_prefix("today/").map(str::parse) {
+            Some(Ok(of)) => Ok(Self::Today(of)),
+            _ => text.parse().map(Self::Fixed),
+        }
     }
 }
 
@@ -155,6 +186,17 @@ mod tests {
         assert_eq!(id("cache=env:REDIS_URL").as_deref(), Some("cache"));
         assert_eq!(id("redis://db?db=1"), None);
         assert_eq!(id("file:///srv/a=b"), None);
+    }
+
+    #[test]
+    fn a_portion_is_a_fixed_one_or_the_day_s() {
+        let day = Date::constant(2026, 11, 21);
+        let on = |text: &str| text.parse::<Portion>().and_then(|portion| portion.on(day));
+        assert_eq!(on("2/7").unwrap().to_string(), "2/7");
+        assert_eq!(on("today/7").unwrap(), Sample::of_day(day, 7).unwrap());
+        for bad in ["", "today", "today/0", "today/x", "today/9999", "8/7"] {
+            assert!(on(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

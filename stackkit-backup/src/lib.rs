@@ -42,6 +42,9 @@
 mod age;
 mod error;
 mod host;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod keys;
 mod lease;

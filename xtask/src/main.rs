@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod deps;
+mod fuzz;
 mod output;
 mod servers;
 mod shell;
@@ -31,6 +32,8 @@ enum Chore {
     Deps(deps::Args),
     /// Run the main job on real stores: health, backup, wipe, restore
     Demo(demo::Args),
+    /// Run the fuzz targets for a while
+    Fuzz(fuzz::Args),
     /// Measure against the vendors' and other tools, interleaved
     Bench(bench::Args),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Deps(args) => deps::run(&args),
         Chore::Demo(args) => demo::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };
     match done {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::deps;
+use crate::fuzz;
 use crate::output::{Result, headline, line, took};
 use crate::servers;
 use crate::shell::{self, Run};
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if !args.quick {
         steps.insert(0, ("servers", || servers::run(&servers::Args::default())));
         steps.push(("docs", docs));
+        steps.push(("fuzz", || fuzz::run(&fuzz::Args::for_tests())));
     }
     let mut times: Vec<(&str, Duration)> = Vec::new();
     for (name, step) in steps {

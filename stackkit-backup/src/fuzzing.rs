@@ -1,0 +1,182 @@
+//! What the fuzzers in `fuzz/` call. Each function takes any bytes, and panics where a promise is broken.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use stackkit_core::Result;
+use stackkit_core::backup::ArtifactReader;
+use tokio::io::AsyncReadExt;
+use tokio_util::task::TaskTracker;
+
+use crate::manifest::{Manifest, canonical};
+use crate::pipeline::{FRAME_BYTES, FRAME_BYTES_MAX, FrameIndex, Layout, Writer, read_all, read_range};
+
+/// The bytes of one edit: where, and what is flipped there.
+const EDIT_BYTES: usize = 3;
+
+/// The most plain bytes that are read out of one input: the index of a few bytes can promise terabytes.
+const PLAIN_BYTES_MAX: u64 = 4 * FRAME_BYTES_MAX;
+
+/// A manifest is refused, or what is written of it reads as the same manifest. An input that is JSON gets the right
+/// checksum first, so that the members behind it are reached.
+pub fn manifest(input: &[u8]) {
+    let mut texts = vec![input.to_vec()];
+    let sealed = serde_json::from_slice(input).ok().and_then(|document| canonical::seal(document).ok());
+    texts.extend(sealed.map(String::into_bytes));
+    for text in texts {
+        if let Ok(manifest) = Manifest::from_json(&text) {
+            let written = manifest.to_json().unwrap_or_default();
+            let again = Manifest::from_json(written.as_bytes()).ok();
+            assert!(again == Some(manifest), "a manifest that was read is written as another: {written}");
+        }
+    }
+}
+
+/// An index is refused, or it is exactly what is written again.
+pub fn frame_index(input: &[u8]) {
+    if let Ok(index) = FrameIndex::decode(input) {
+        assert_eq!(index.encode(), input, "an index that was read is written differently");
+        let (stored, plain) = index.totals();
+        let end = index.spans().last().map_or((0, 0), |span| (span.stored.end, span.plain.end));
+        assert_eq!((stored, plain), end, "the spans do not add up");
+    }
+}
+
+/// The first byte says how the rest is read: as an artifact of its own, or as plain bytes that are written as one,
+/// with edits of the stored bytes before them. An edited artifact never gives other bytes than those that were written.
+pub fn artifact_reader(input: &[u8]) {
+    let Some((mode, input)) = input.split_first() else { return };
+    block_on(async {
+        match mode % 2 {
+            0 => any_artifact(input).await,
+            _ => edited_artifact(input).await,
+        }
+    });
+}
+
+/// Reads bytes as an artifact whose manifest says of them what they say of themselves.
+async fn any_artifact(stored: &[u8]) {
+    let tail = stored.len().checked_sub(9).map(|at| &stored[at..at + 4]);
+    let frames = tail.map_or(0, |word| word.iter().rev().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)));
+    let index_bytes = FrameIndex::encoded_bytes(frames);
+    let index_offset = (stored.len() as u64).saturating_sub(index_bytes);
+    let index = usize::try_from(index_offset).ok().and_then(|at| FrameIndex::decode(&stored[at..]).ok());
+    let plain_bytes = index.as_ref().map_or(0, |index| index.totals().1);
+    if plain_bytes > PLAIN_BYTES_MAX {
+        return;
+    }
+    let layout = Layout {
+        path: Path::from("artifact"),
+        plain_bytes,
+        plain_blake3: String::new(),
+        stored_bytes: stored.len() as u64,
+        stored_blake3: blake3::hash(stored).to_hex().to_string(),
+        frame_bytes: FRAME_BYTES as u64,
+        frames,
+        index_offset,
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    put(&store, &layout.path, stored.to_vec()).await;
+    let whole = read(read_all(Arc::clone(&store), layout.clone()).await.map(|(reader, _)| reader)).await;
+    assert!(whole.is_none(), "bytes whose hash nobody knows were taken for an artifact");
+    let _ = read(read_range(store, layout, plain_bytes / 3..plain_bytes).await).await;
+}
+
+async fn edited_artifact(input: &[u8]) {
+    let Some((edits, rest)) = input.split_first() else { return };
+    let edits = usize::from(edits % 8).min(rest.len() / EDIT_BYTES);
+    let (edits, plain) = rest.split_at(edits * EDIT_BYTES);
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let Ok(layout) = write(&store, plain).await else { panic!("bytes in memory can't be written") };
+    let good = stored(&store, &layout.path).await;
+    let mut bytes = good.to_vec();
+    for edit in edits.chunks_exact(EDIT_BYTES) {
+        let at = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % bytes.len();
+        bytes[at] ^= edit[2];
+    }
+    let changed = bytes != good;
+    put(&store, &layout.path, bytes).await;
+    let whole = read(read_all(Arc::clone(&store), layout.clone()).await.map(|(reader, _)| reader)).await;
+    match whole {
+        Some(whole) => assert!(whole == plain && !changed, "damage was not found"),
+        None => assert!(changed, "an artifact as it was written is refused"),
+    }
+    let (start, end) = (layout.plain_bytes / 3, layout.plain_bytes);
+    if let Some(range) = read(read_range(store, layout, start..end).await).await {
+        let expected = usize::try_from(start).map_or(&[][..], |start| &plain[start..]);
+        assert_eq!(range, expected, "a range gives other bytes than were written");
+    }
+}
+
+async fn write(store: &Arc<dyn ObjectStore>, plain: &[u8]) -> Result<Layout> {
+    let path = Path::from("artifact");
+    let mut writer = Writer::open(store, path.clone(), &TaskTracker::new()).await?;
+    writer.write(Bytes::copy_from_slice(plain)).await?;
+    let stored = writer.finish().await?;
+    Ok(Layout {
+        path,
+        plain_bytes: stored.plain_bytes,
+        plain_blake3: stored.plain_blake3,
+        stored_bytes: stored.stored_bytes,
+        stored_blake3: stored.stored_blake3,
+        frame_bytes: FRAME_BYTES as u64,
+        frames: stored.frames,
+        index_offset: stored.index_offset,
+    })
+}
+
+/// Everything that a reader gives; `None` if it fails.
+async fn read(reader: Result<ArtifactReader>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.ok()?.read_to_end(&mut bytes).await.ok()?;
+    Some(bytes)
+}
+
+async fn put(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Vec<u8>) {
+    assert!(store.put(path, bytes.into()).await.is_ok(), "memory does not take bytes");
+}
+
+async fn stored(store: &Arc<dyn ObjectStore>, path: &Path) -> Bytes {
+    match store.get(path).await {
+        Ok(found) => found.bytes().await.unwrap_or_default(),
+        Err(_) => Bytes::new(),
+    }
+}
+
+/// Runs `work` on this thread's runtime, which is made once: an input costs microseconds.
+fn block_on(work: impl Future<Output = ()>) {
+    thread_local! {
+        static RUNTIME: RefCell<Option<tokio::runtime::Runtime>> = const { RefCell::new(None) };
+    }
+    RUNTIME.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
+        }
+        if let Some(runtime) = kept {
+            runtime.block_on(work);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The corpus of every target, as every test run of the crate reads it.
+    #[test]
+    fn the_corpus_breaks_nothing() {
+        for (name, target) in
+            [("manifest", manifest as fn(&[u8])), ("frame_index", frame_index), ("artifact_reader", artifact_reader)]
+        {
+            let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
+            let files = std::fs::read_dir(&corpus).unwrap_or_else(|e| panic!("{}: {e}", corpus.display()));
+            let inputs: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+            assert!(!inputs.is_empty(), "{name} has no corpus");
+            inputs.iter().for_each(|input| target(input));
+        }
+    }
+}

@@ -1,19 +1,26 @@
 //! What the fuzzers in `fuzz/` call. Each function takes any bytes, and panics where a promise is broken.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use stackkit_core::Result;
 use stackkit_core::backup::ArtifactReader;
+use stackkit_core::{Result, Secret};
 use tokio::io::AsyncReadExt;
 use tokio_util::task::TaskTracker;
 
+use crate::age;
+use crate::keys::Identity;
 use crate::manifest::{Manifest, canonical};
-use crate::pipeline::{FRAME_BYTES, FRAME_BYTES_MAX, FrameIndex, Layout, Writer, read_all, read_range};
+use crate::pipeline::{
+    Destination, FRAME_BYTES, FRAME_BYTES_MAX, FrameIndex, Layout, Parts, Writer, read_all, read_range,
+};
+
+/// Number of frames, descriptor, magic: what an index ends with.
+const FOOTER_BYTES: usize = 9;
 
 /// The bytes of one edit: where, and what is flipped there.
 const EDIT_BYTES: usize = 3;
@@ -46,52 +53,81 @@ pub fn frame_index(input: &[u8]) {
     }
 }
 
-/// The first byte says how the rest is read: as an artifact of its own, or as plain bytes that are written as one,
-/// with edits of the stored bytes before them. An edited artifact never gives other bytes than those that were written.
+/// The first byte says how the rest is read: as an artifact of its own, or as plain bytes that are written as one, with
+/// edits of the stored bytes before them; either encrypted or not. An edited artifact never gives other bytes than those
+/// that were written.
 pub fn artifact_reader(input: &[u8]) {
     let Some((mode, input)) = input.split_first() else { return };
+    let key = if mode & 2 == 0 { None } else { Some(identity()) };
     block_on(async {
-        match mode % 2 {
-            0 => any_artifact(input).await,
-            _ => edited_artifact(input).await,
+        match mode & 1 {
+            0 => any_artifact(input, key).await,
+            _ => edited_artifact(input, key).await,
         }
     });
 }
 
+/// A file of the encryption, as it is and as the content of one.
+pub fn age_file(input: &[u8]) {
+    let key = identity();
+    // What opens may be anything: the seal says that somebody with the public key made it.
+    drop(age::decrypt(key, input));
+    let Ok(mut sealed) = age::encrypt(&key.recipients(), input) else { panic!("bytes can't be encrypted") };
+    assert!(age::decrypt(key, &sealed).is_ok_and(|plain| *plain == input), "what was encrypted is not what comes back");
+    let at = input.iter().fold(0, |at, byte| (at * 31 + usize::from(*byte)) % sealed.len());
+    sealed[at] ^= 1 << (at % 8);
+    assert!(age::decrypt(key, &sealed).is_err(), "a change of byte {at} is not found");
+}
+
+/// One identity for all inputs, so that a corpus can hold what is encrypted to it.
+fn identity() -> &'static Identity {
+    static KEY: OnceLock<Identity> = OnceLock::new();
+    let text = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+    KEY.get_or_init(|| match Identity::parse(&Secret::from(text.to_owned())) {
+        Ok(identity) => identity,
+        Err(error) => panic!("the identity of the tests is none: {error}"),
+    })
+}
+
 /// Reads bytes as an artifact whose manifest says of them what they say of themselves.
-async fn any_artifact(stored: &[u8]) {
-    let tail = stored.len().checked_sub(9).map(|at| &stored[at..at + 4]);
+async fn any_artifact(compressed: &[u8], key: Option<&Identity>) {
+    let tail = compressed.len().checked_sub(FOOTER_BYTES).map(|at| &compressed[at..at + 4]);
     let frames = tail.map_or(0, |word| word.iter().rev().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)));
     let index_bytes = FrameIndex::encoded_bytes(frames);
-    let index_offset = (stored.len() as u64).saturating_sub(index_bytes);
-    let index = usize::try_from(index_offset).ok().and_then(|at| FrameIndex::decode(&stored[at..]).ok());
+    let index_offset = (compressed.len() as u64).saturating_sub(index_bytes);
+    let index = usize::try_from(index_offset).ok().and_then(|at| FrameIndex::decode(&compressed[at..]).ok());
     let plain_bytes = index.as_ref().map_or(0, |index| index.totals().1);
     if plain_bytes > PLAIN_BYTES_MAX {
         return;
     }
+    let stored = match key.map(|key| age::encrypt(&key.recipients(), compressed)) {
+        None => compressed.to_vec(),
+        Some(sealed) => sealed.unwrap_or_default(),
+    };
     let layout = Layout {
         path: Path::from("artifact"),
         plain_bytes,
         plain_blake3: String::new(),
         stored_bytes: stored.len() as u64,
-        stored_blake3: blake3::hash(stored).to_hex().to_string(),
+        stored_blake3: blake3::hash(&stored).to_hex().to_string(),
         frame_bytes: FRAME_BYTES as u64,
         frames,
         index_offset,
+        encrypted_to: key.map(|key| key.recipients().iter().map(ToString::to_string).collect()),
     };
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    put(&store, &layout.path, stored.to_vec()).await;
-    let whole = read(read_all(Arc::clone(&store), layout.clone()).await.map(|(reader, _)| reader)).await;
+    put(&store, &layout.path, stored).await;
+    let whole = read(read_all(Arc::clone(&store), layout.clone(), key).await.map(|(reader, _)| reader)).await;
     assert!(whole.is_none(), "bytes whose hash nobody knows were taken for an artifact");
-    let _ = read(read_range(store, layout, plain_bytes / 3..plain_bytes).await).await;
+    drop(read(read_range(store, layout, key, plain_bytes / 3..plain_bytes).await).await);
 }
 
-async fn edited_artifact(input: &[u8]) {
+async fn edited_artifact(input: &[u8], key: Option<&Identity>) {
     let Some((edits, rest)) = input.split_first() else { return };
     let edits = usize::from(edits % 8).min(rest.len() / EDIT_BYTES);
     let (edits, plain) = rest.split_at(edits * EDIT_BYTES);
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let Ok(layout) = write(&store, plain).await else { panic!("bytes in memory can't be written") };
+    let Ok(layout) = write(&store, plain, key).await else { panic!("bytes in memory can't be written") };
     let good = stored(&store, &layout.path).await;
     let mut bytes = good.to_vec();
     for edit in edits.chunks_exact(EDIT_BYTES) {
@@ -100,21 +136,23 @@ async fn edited_artifact(input: &[u8]) {
     }
     let changed = bytes != good;
     put(&store, &layout.path, bytes).await;
-    let whole = read(read_all(Arc::clone(&store), layout.clone()).await.map(|(reader, _)| reader)).await;
+    let whole = read(read_all(Arc::clone(&store), layout.clone(), key).await.map(|(reader, _)| reader)).await;
     match whole {
         Some(whole) => assert!(whole == plain && !changed, "damage was not found"),
         None => assert!(changed, "an artifact as it was written is refused"),
     }
     let (start, end) = (layout.plain_bytes / 3, layout.plain_bytes);
-    if let Some(range) = read(read_range(store, layout, start..end).await).await {
+    if let Some(range) = read(read_range(store, layout, key, start..end).await).await {
         let expected = usize::try_from(start).map_or(&[][..], |start| &plain[start..]);
         assert_eq!(range, expected, "a range gives other bytes than were written");
     }
 }
 
-async fn write(store: &Arc<dyn ObjectStore>, plain: &[u8]) -> Result<Layout> {
+async fn write(store: &Arc<dyn ObjectStore>, plain: &[u8], key: Option<&Identity>) -> Result<Layout> {
     let path = Path::from("artifact");
-    let mut writer = Writer::open(store, path.clone(), &TaskTracker::new()).await?;
+    let recipients = key.map(Identity::recipients).unwrap_or_default();
+    let to = Destination { store, parts: Parts::Local, recipients: &recipients };
+    let mut writer = Writer::open(to, path.clone(), &TaskTracker::new()).await?;
     writer.write(Bytes::copy_from_slice(plain)).await?;
     let stored = writer.finish().await?;
     Ok(Layout {
@@ -126,6 +164,7 @@ async fn write(store: &Arc<dyn ObjectStore>, plain: &[u8]) -> Result<Layout> {
         frame_bytes: FRAME_BYTES as u64,
         frames: stored.frames,
         index_offset: stored.index_offset,
+        encrypted_to: key.map(|_| recipients.iter().map(ToString::to_string).collect()),
     })
 }
 

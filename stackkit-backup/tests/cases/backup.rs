@@ -67,7 +67,7 @@ pub(crate) async fn encryption_is_off_only_by_saying_so() {
     let url = path.to_str().unwrap();
     let error = Repository::open_or_create(url, RepositoryOptions::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("encryption is not available"), "{error}");
+    assert!(error.to_string().contains("encrypt_to"), "{error}");
     assert!(!path.exists());
     let missing = Repository::open(url, options()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);

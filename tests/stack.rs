@@ -4,6 +4,7 @@
 
 mod command_line;
 mod faults;
+mod keys;
 mod programs;
 mod secrets;
 mod site;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let modules = [
         ("command_line", command_line::TESTS),
         ("faults", faults::TESTS),
+        ("keys", keys::TESTS),
         ("programs", programs::TESTS),
         ("secrets", secrets::TESTS),
         ("tls", tls::TESTS),

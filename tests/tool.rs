@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::{Completion, Trial};
 use stackkit::ErrorKind;
+use stackkit::process::find_tool;
 
 /// Why a test can't run here: a server that it needs is not installed. Fails where `STACKKIT_REQUIRE` names the store.
 fn missing(needs: &[&str]) -> Option<String> {
@@ -17,6 +18,8 @@ fn missing(needs: &[&str]) -> Option<String> {
             match *store {
                 "postgres" => stackkit_fixtures::postgres().await.map(drop),
                 "redis" => stackkit_fixtures::redis().await.map(drop),
+                "minio" => stackkit_fixtures::minio().await.map(drop),
+                "age" => find_tool("age", &[]).map(drop),
                 other => panic!("no fixture starts {other}"),
             }
         });
@@ -121,6 +124,16 @@ impl Drop for SmallDisk {
 fn system(program: &str, args: &[&str], folder: &Path) {
     let status = Command::new(program).args(args).arg(folder).status().unwrap();
     assert!(status.success() || std::thread::panicking(), "{program} {} failed: {status}", folder.display());
+}
+
+/// What a line of shell prints; every part of a pipe must succeed.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "a person's shell, without anything of this project")]
+pub(crate) fn shell(line: &str) -> String {
+    let line = format!("set -o pipefail; {line}");
+    let output = Command::new("bash").args(["-c", &line]).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Runs a command to its end.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stackkit::backup::{Identity, Recipient, SigningKey, TrustedKey};
+use stackkit::backup::{Identity, SigningKey, TrustedKey};
 use stackkit::{Error, RepositoryOptions, Result};
 
-use crate::cli::value::{RecipientSource, TrustSource};
+use crate::cli::value::TrustSource;
 use crate::cli::{BackupArgs, ReadArgs, SignArgs, TrustArgs};
 use crate::exit::{Failure, Outcome};
 
@@ -68,7 +68,7 @@ pub(crate) fn writing(args: &BackupArgs) -> Outcome<RepositoryOptions> {
         options = options.unencrypted();
     }
     for source in &args.recipients {
-        for recipient in recipients(source).map_err(Failure::usage)? {
+        for recipient in source.recipients().map_err(Failure::usage)? {
             options = options.encrypt_to(recipient);
         }
     }
@@ -94,19 +94,4 @@ async fn identity(args: &ReadArgs) -> Result<Option<Identity>> {
         None => Identity::from_file(path),
     }
     .map(Some)
-}
-
-fn recipients(source: &RecipientSource) -> Result<Vec<Recipient>> {
-    let path = match source {
-        RecipientSource::Key(recipient) => return Ok(vec![*recipient]),
-        RecipientSource::File(path) => path,
-    };
-    let named = |error: Error| error.with_operation("read the recipients").with_context("path", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| named(Error::io("read", error)))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let found = lines.map(str::parse).collect::<Result<Vec<Recipient>>>().map_err(named)?;
-    match found.is_empty() {
-        true => Err(named(Error::config("the file names no recipient"))),
-        false => Ok(found),
-    }
 }

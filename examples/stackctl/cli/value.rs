@@ -49,19 +49,39 @@ impl From<&str> for Named {
 }
 
 /// Who a backup is encrypted to: the recipient itself, or a file with one in each line.
-#[derive(Debug, Clone)]
-pub(crate) enum RecipientSource {
-    Key(Recipient),
-    File(PathBuf),
+///
+/// It is read later: what the parser of the command line refuses, it repeats, and this may be a private key.
+#[derive(Clone)]
+pub(crate) struct RecipientSource(Secret);
+
+impl RecipientSource {
+    /// # Errors
+    /// `Config` if it, or a line of the file, is no recipient; `NotFound`, `Io`.
+    pub(crate) fn recipients(&self) -> Result<Vec<Recipient>, Error> {
+        let text = self.0.expose();
+        if text.starts_with("age1") || is_private(text) {
+            return Ok(vec![text.parse()?]);
+        }
+        let named = |error: Error| error.with_operation("read the recipients").with_context("path", text);
+        let file = std::fs::read_to_string(text).map_err(|error| named(Error::io("read", error)))?;
+        let lines = file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let found = lines.map(str::parse).collect::<Result<Vec<Recipient>, Error>>().map_err(named)?;
+        match found.is_empty() {
+            true => Err(named(Error::config("the file names no recipient"))),
+            false => Ok(found),
+        }
+    }
 }
 
-impl FromStr for RecipientSource {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text.starts_with("age1") || is_private(text) {
-            true => text.parse().map(Self::Key),
-            false => Ok(Self::File(text.into())),
-        }
+impl From<&str> for RecipientSource {
+    fn from(text: &str) -> Self {
+        Self(Secret::new(text))
+    }
+}
+
+impl fmt::Debug for RecipientSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecipientSource")
     }
 }
 
@@ -109,24 +129,26 @@ impl FromStr for Portion {
     }
 }
 
-/// The variable that holds a passphrase.
+/// The variable that holds a passphrase; read later, for it may be the passphrase itself.
 #[derive(Clone)]
-pub(crate) struct Passphrase(String);
+pub(crate) struct Passphrase(Location);
 
 impl Passphrase {
     /// # Errors
-    /// `Config` if the variable is not set, or is no text.
+    /// `Config` if it is no variable, or one that is not set or no text.
     pub(crate) fn read(&self) -> Result<Secret, Error> {
-        variable(&self.0)
+        match &self.0 {
+            Location::Env(name) => variable(name),
+            Location::Url(_) => {
+                Err(Error::config("say --passphrase env:NAME: every user of this machine can read an argument"))
+            }
+        }
     }
 }
 
-impl FromStr for Passphrase {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        // Not repeated: it may be the passphrase.
-        let name = text.strip_prefix("env:").ok_or("say env:NAME: every user of this machine can read an argument")?;
-        Ok(Self(name.to_owned()))
+impl From<&str> for Passphrase {
+    fn from(text: &str) -> Self {
+        Self(text.into())
     }
 }
 
@@ -201,13 +223,15 @@ mod tests {
 
     #[test]
     fn a_passphrase_stands_in_a_variable_and_nowhere_else() {
-        assert!("env:PASSPHRASE".parse::<Passphrase>().is_ok());
-        assert!(!"hunter2".parse::<Passphrase>().unwrap_err().contains("hunter2"));
+        for text in ["hunter2", "env:hunter 2", "env:"] {
+            let error = Passphrase::from(text).read().unwrap_err();
+            assert!(!error.chain().to_string().contains("hunter"), "{error}");
+        }
     }
 
     #[test]
     fn a_secret_key_is_no_recipient_and_no_file_name() {
-        let error = "age-secret-key-1hunter2".parse::<RecipientSource>().unwrap_err();
+        let error = RecipientSource::from("age-secret-key-1hunter2").recipients().unwrap_err();
         assert!(!error.chain().to_string().contains("hunter2"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 use cases::*;
+use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -72,6 +73,11 @@ fn main() -> ExitCode {
         damage::a_damaged_or_foreign_manifest_is_listed_as_such,
         damage::a_copied_backup_is_none,
         damage::a_later_repository_is_incompatible,
+        encrypted::all_sizes_survive,
+        encrypted::only_the_recipients_can_read,
+        encrypted::any_range_is_that_of_the_plain_bytes,
+        encrypted::a_range_reads_only_its_chunks,
+        encrypted::flips_and_cuts_are_damage_and_are_located,
         killed::at_any_moment_it_leaves_no_false_backup,
         matrix::a_first_backup,
         matrix::a_second_backup,
@@ -116,6 +122,13 @@ fn main() -> ExitCode {
     trials.push(case_unless("stream::zstd_reads_every_artifact", no_zstd, stream::zstd_reads_every_artifact));
     let no_openssl = (!Path::new("/usr/bin/openssl").exists()).then_some("no openssl is installed");
     trials.push(case_unless("trust::openssl_checks_a_manifest", no_openssl, trust::openssl_checks_a_manifest));
+    let no_age = encrypted::no_tools();
+    trials.push(case_unless(
+        "encrypted::age_and_zstd_read_every_artifact",
+        no_age,
+        encrypted::age_and_zstd_read_every_artifact,
+    ));
+    trials.push(case_unless("encrypted::what_age_encrypts_is_read", no_age, encrypted::what_age_encrypts_is_read));
     let no_full_disk = backup::no_full_disk();
     let full_disk = "backup::a_full_disk_is_io_and_leaves_nothing";
     trials.push(case_unless(full_disk, no_full_disk, backup::a_full_disk_is_io_and_leaves_nothing));

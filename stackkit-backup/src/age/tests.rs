@@ -47,6 +47,13 @@ proptest! {
 }
 
 #[test]
+fn what_age_wrote_is_read() {
+    let identity = Identity::parse(&Secret::new(include_str!("vectors/identity.txt"))).unwrap();
+    let plain = decrypt(&identity, include_bytes!("vectors/small.age")).unwrap();
+    assert_eq!(plain[..], *b"plain bytes of the vendor");
+}
+
+#[test]
 fn every_flip_of_a_small_file_is_refused() {
     let identity = identity();
     let file = encrypt(&identity.recipients(), b"plain bytes").unwrap();

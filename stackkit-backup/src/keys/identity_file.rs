@@ -92,6 +92,31 @@ mod tests {
         assert_eq!(Identity::from_file(directory.path().join("none")).err().unwrap().kind(), ErrorKind::NotFound);
     }
 
+    /// What `age -p` and `age -p -a` 1.1.1 made of `age/vectors/identity.txt`, with this passphrase.
+    const PROTECTED: [&[u8]; 2] =
+        [include_bytes!("vectors/passphrase.age"), include_bytes!("vectors/passphrase-armored.age")];
+    const PASSPHRASE: &str = "correct horse";
+
+    #[test]
+    fn what_age_protects_by_a_passphrase_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.age");
+        let expected = Identity::parse(&Secret::new(include_str!("../age/vectors/identity.txt"))).unwrap();
+        for protected in PROTECTED {
+            std::fs::write(&path, protected).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            let identity = Identity::from_file_with_passphrase(&path, &Secret::new(PASSPHRASE)).unwrap();
+            assert_eq!(identity.recipients(), expected.recipients());
+            assert_eq!(Identity::from_file(&path).err().unwrap().kind(), ErrorKind::Config);
+        }
+        let wrong = Identity::from_file_with_passphrase(&path, &Secret::new("battery staple")).err().unwrap();
+        assert_eq!(wrong.kind(), ErrorKind::Unauthenticated);
+        assert!(!wrong.chain().to_string().contains("staple"), "{wrong}");
+        std::fs::write(&path, expected.to_file_text().expose()).unwrap();
+        let open = Identity::from_file_with_passphrase(&path, &Secret::new(PASSPHRASE)).err().unwrap();
+        assert_eq!(open.kind(), ErrorKind::Config);
+    }
+
     #[test]
     fn what_is_too_large_or_no_text_is_refused() {
         let directory = tempfile::tempdir().unwrap();

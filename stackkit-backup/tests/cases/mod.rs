@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod chain;
 pub(crate) mod damage;
+pub(crate) mod encrypted;
 pub(crate) mod faults;
 pub(crate) mod killed;
 pub(crate) mod lease;

@@ -132,5 +132,28 @@ fn main() -> ExitCode {
     let no_full_disk = backup::no_full_disk();
     let full_disk = "backup::a_full_disk_is_io_and_leaves_nothing";
     trials.push(case_unless(full_disk, no_full_disk, backup::a_full_disk_is_io_and_leaves_nothing));
+    #[cfg(feature = "s3")]
+    trials.extend(s3_trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+#[cfg(feature = "s3")]
+fn s3_trials() -> Vec<Trial> {
+    use cases::s3;
+    let mut trials = cases![
+        s3::a_second_implementation_keeps_a_backup,
+        s3::a_wrong_key_is_refused_at_once_and_not_told,
+        s3::where_nothing_listens_is_unreachable,
+        s3::where_nothing_answers_is_a_timeout,
+        s3::a_bucket_that_is_not_there_is_not_made,
+        s3::an_upload_that_stalls_fails_the_backup_in_time,
+    ];
+    let no_minio = (stackkit_fixtures::find_minio().is_err() && !stackkit_fixtures::is_required("minio"))
+        .then_some("no minio is installed: cargo xtask servers minio");
+    trials.push(case_unless("s3::minio_keeps_a_backup", no_minio, s3::minio_keeps_a_backup));
+    trials.push(case_unless("s3::a_versioned_minio_keeps_a_backup", no_minio, s3::a_versioned_minio_keeps_a_backup));
+    trials.push(case_unless("s3::a_locking_minio_keeps_a_backup", no_minio, s3::a_locking_minio_keeps_a_backup));
+    let restart = "s3::a_backup_survives_a_restart_of_its_storage";
+    trials.push(case_unless(restart, no_minio, s3::a_backup_survives_a_restart_of_its_storage));
+    trials
 }

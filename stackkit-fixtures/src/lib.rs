@@ -21,7 +21,7 @@ mod volume;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "minio")]
-pub use minio::{BucketKind, MinioServer, minio, minio_server};
+pub use minio::{BucketKind, MinioServer, find_minio, minio, minio_server};
 pub use net::{BlackHole, RefusedPort, wait_until};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresFixture, PostgresOptions, PostgresServer, postgres, postgres_server};

@@ -9,6 +9,8 @@ pub(crate) mod killed;
 pub(crate) mod lease;
 pub(crate) mod matrix;
 pub(crate) mod restore;
+#[cfg(feature = "s3")]
+pub(crate) mod s3;
 pub(crate) mod stream;
 pub(crate) mod trust;
 pub(crate) mod verify;

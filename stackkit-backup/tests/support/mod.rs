@@ -3,6 +3,8 @@
 pub(crate) mod faulty;
 pub(crate) mod promise;
 pub(crate) mod read_only;
+#[cfg(feature = "s3")]
+pub(crate) mod s3;
 pub(crate) mod scratch;
 pub(crate) mod shelf;
 pub(crate) mod worker;

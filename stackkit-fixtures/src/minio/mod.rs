@@ -42,6 +42,14 @@ pub async fn minio() -> Result<&'static MinioServer> {
     SHARED.get_or_try_init(minio_server).await
 }
 
+/// Whether a MinIO can be started here, without starting it: for tests that say why they are left out.
+///
+/// # Errors
+/// `ToolMissing` as [`minio`].
+pub fn find_minio() -> Result<PathBuf> {
+    find_server("minio", "STACKKIT_MINIO_BIN", &built("minio"), WELL_KNOWN)
+}
+
 /// Starts a private MinIO that nobody else uses: for a test that stops it.
 ///
 /// # Errors
@@ -50,7 +58,7 @@ pub async fn minio() -> Result<&'static MinioServer> {
 /// # Cancel safety
 /// Dropping the future ends the server.
 pub async fn minio_server() -> Result<MinioServer> {
-    let program = find_server("minio", "STACKKIT_MINIO_BIN", &built("minio"), WELL_KNOWN)?;
+    let program = find_minio()?;
     // As the user of this process: a binary in a home directory is nobody else's to run.
     let dir = PrivateDir::create(None, QuickEnd::KILL)?;
     let random = |length: usize| (0..length).map(|_| fastrand::alphanumeric()).collect::<String>();

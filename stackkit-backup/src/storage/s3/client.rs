@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use stackkit_core::{Clock, Error, ErrorKind, Phase, Result};
 
 use super::reply::{self, Refusal};
-use super::{BACKOFF_FIRST, BACKOFF_MAX, RETRIES_MAX, RETRY_DEADLINE};
+use super::{BACKOFF_FIRST, BACKOFF_MAX, RETRIES_MAX};
 use crate::error::storage;
 
 /// The largest answer that is read into memory: a page of 1,000 names of 1 KiB each, each with its facts.
@@ -139,6 +139,8 @@ pub(super) struct Client {
     pub(super) region: String,
     /// The bucket's own URL, without a slash at its end.
     pub(super) url: String,
+    /// After this no request is made again.
+    pub(super) retry_deadline: Duration,
 }
 
 impl Client {
@@ -148,7 +150,7 @@ impl Client {
     /// The kinds of a network; what the server refuses is no error here.
     pub(super) async fn send(&self, request: &Request<'_>, retry: Retry) -> Result<Result<Bytes, Refused>> {
         let clock = Clock::system();
-        let deadline = clock.deadline(RETRY_DEADLINE);
+        let deadline = clock.deadline(self.retry_deadline);
         let mut pause = BACKOFF_FIRST;
         for attempt in 0.. {
             let answer = self.send_once(request).await;

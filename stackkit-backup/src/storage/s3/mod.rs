@@ -13,7 +13,7 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::client::{HttpConnector, ReqwestConnector};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -29,8 +29,11 @@ use crate::error::storage;
 /// How often a request is made again: with the pauses between, enough for a server to start again.
 const RETRIES_MAX: usize = 8;
 
-/// After this no request is made again. It ends by itself at its own timeout at the latest.
+/// After this no request is made again. The last one ends at its own timeout at the latest.
 const RETRY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// After so many times the timeout of a request none is made again either: who wants an answer soon wants an error soon.
+const RETRY_TIMEOUTS: u32 = 3;
 
 /// The pause before a request is made for the second time; each later one is longer, at random.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -69,15 +72,20 @@ fn client(location: &BucketLocation, settings: Settings) -> Result<Client> {
     stackkit_core::tls::ensure_provider();
     let failed = |e| storage("open the repository", &location.prefix, e).with_kind(ErrorKind::Config);
     let plain = settings.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "http");
+    let timeout = location.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let options = ClientOptions::new()
         .with_allow_http(plain)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_timeout(location.timeout.unwrap_or(TIMEOUT_DEFAULT));
+        .with_connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .with_timeout(timeout);
     let http = ReqwestConnector::default().connect(&options).map_err(failed)?;
     let url = bucket_url(location, &settings);
     let region = settings.region.clone();
-    let store = store(location, settings, options).map_err(failed)?;
-    Ok(Client { http, store, region, url })
+    let retry_deadline = RETRY_DEADLINE.min(timeout * RETRY_TIMEOUTS);
+    let backoff = BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, base: BACKOFF_BASE };
+    let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: retry_deadline };
+    let builder = builder(location, &settings).with_client_options(options).with_retry(retry);
+    let store = with_credentials(builder, settings.credentials).build().map_err(failed)?;
+    Ok(Client { http, store, region, url, retry_deadline })
 }
 
 /// The bucket's own URL, without a slash at its end.
@@ -93,26 +101,22 @@ fn bucket_url(location: &BucketLocation, settings: &Settings) -> String {
     }
 }
 
-fn store(location: &BucketLocation, settings: Settings, options: ClientOptions) -> object_store::Result<AmazonS3> {
-    let backoff = BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, base: BACKOFF_BASE };
-    let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_DEADLINE };
+fn builder(location: &BucketLocation, settings: &Settings) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&location.bucket)
         .with_region(&settings.region)
-        .with_client_options(options)
-        .with_retry(retry)
         .with_checksum_algorithm(Checksum::SHA256)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_virtual_hosted_style_request(!settings.path_style)
         // Many servers besides Amazon's do not know the deletion of many objects at once.
         .with_disable_bulk_delete(true);
     if settings.endpoint.is_some() {
-        let url = bucket_url(location, &settings);
+        let url = bucket_url(location, settings);
         // With the bucket in the path, the store appends its name itself.
         let endpoint = if settings.path_style { url.trim_end_matches(&location.bucket) } else { &url };
         builder = builder.with_endpoint(endpoint);
     }
-    with_credentials(builder, settings.credentials).build()
+    builder
 }
 
 fn with_credentials(builder: AmazonS3Builder, credentials: Credentials) -> AmazonS3Builder {

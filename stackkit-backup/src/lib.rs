@@ -41,10 +41,11 @@
 
 mod age;
 mod error;
-mod host;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hook;
+mod host;
 mod id;
 mod keys;
 mod lease;
@@ -60,6 +61,7 @@ mod storage;
 mod trust;
 mod verify;
 
+pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
@@ -69,7 +71,7 @@ pub use retention::{
     Announcement, BackupSummary, Inventory, Period, Retention, RetentionAction, RetentionDecision, RetentionPlan,
     RetentionReason, RetentionTotals, SummaryState,
 };
-pub use run::{Backup, BackupRun};
+pub use run::{Backup, BackupRun, Trigger};
 pub use schedule::{CronError, CronFault, CronField, MissedRuns, Schedule, ScheduledRun, Ticker};
 pub use storage::{Capabilities, ObjectLockMode};
 pub use trust::SignatureState;

@@ -182,7 +182,8 @@ impl State {
                 self.freed_bytes = self.freed_bytes.saturating_add(*freed_bytes);
                 self.sample(now);
             }
-            ProgressEvent::Pinned { .. }
+            ProgressEvent::Hook { .. }
+            | ProgressEvent::Pinned { .. }
             | ProgressEvent::Dumped { .. }
             | ProgressEvent::Restored { .. }
             | ProgressEvent::Failed { .. }

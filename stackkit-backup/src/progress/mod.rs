@@ -10,6 +10,7 @@ use stackkit_core::backup::ArtifactName;
 
 pub use meter::{ArtifactProgress, Meter, ProgressSnapshot};
 
+use crate::hook::HookPoint;
 use crate::id::BackupId;
 
 /// Takes the events of an operation. Called from the operation's own task: it must not block.
@@ -123,6 +124,15 @@ pub enum ProgressEvent {
         /// How many bytes it will read: for [`ProgressPhase::Dumping`] as many as in the stack's last backup, else the
         /// exact number. `None`: not known.
         expected_bytes: Option<u64>,
+    },
+    /// Backup, restore: a hook runs.
+    Hook {
+        /// When.
+        point: HookPoint,
+        /// Its name.
+        name: String,
+        /// The service that it is for; `None`: for all.
+        service: Option<ServiceId>,
     },
     /// Backup: a service's point in time is pinned.
     Pinned {

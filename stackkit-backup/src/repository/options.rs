@@ -139,6 +139,11 @@ impl RepositoryOptions {
         self.encrypt_manifest
     }
 
+    /// How objects are locked.
+    pub(crate) fn object_lock_mode(&self) -> ObjectLockMode {
+        self.object_lock.unwrap_or(ObjectLockMode::Governance)
+    }
+
     /// Refuses to write before it was said how.
     pub(crate) fn check_encryption(&self) -> Result<()> {
         let wrong = match (self.unencrypted, self.recipients.is_empty()) {

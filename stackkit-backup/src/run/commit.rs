@@ -1,20 +1,26 @@
 //! The commit: the manifest is written last, and read back.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind};
 
+use super::dump::Dumped;
+use super::millis;
 use super::sink::Shared;
-use super::{Dumped, millis};
 use crate::age;
 use crate::id::BackupId;
 use crate::keys::{Recipient, TrustedKey};
 use crate::manifest::{
-    ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SEALED_MANIFEST, Sealed,
-    SignatureRecord, Status, Timings,
+    ArtifactRecord, ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SEALED_MANIFEST, Sealed,
+    ServiceRecord, SignatureRecord, Status, Timings,
 };
 use crate::repository::{MANIFEST, Repository, SIGNATURE};
+
+/// Calls to the storage at once: enough to hide the latency of one in a network.
+const CALLS_AT_ONCE: usize = 16;
 
 /// What a manifest is made of.
 pub(super) struct Draft {
@@ -23,9 +29,11 @@ pub(super) struct Draft {
     pub(super) stack: String,
     pub(super) started: Timestamp,
     pub(super) finished: Timestamp,
+    pub(super) trigger: Option<String>,
     pub(super) tags: Vec<String>,
     pub(super) label: Option<String>,
     pub(super) prev: Option<Previous>,
+    pub(super) retain_until: Option<Timestamp>,
     pub(super) signer: Option<TrustedKey>,
     pub(super) encryption: Encryption,
     pub(super) dumped: Dumped,
@@ -44,11 +52,11 @@ pub(super) fn draft(draft: Draft) -> Manifest {
         started: draft.started,
         finished: draft.finished,
         status: if failed { Status::Partial } else { Status::Complete },
-        trigger: None,
+        trigger: draft.trigger,
         tags: draft.tags,
         label: draft.label,
         prev: draft.prev,
-        retain_until: None,
+        retain_until: draft.retain_until,
         encryption: draft.encryption,
         signature: draft.signer.map(SignatureRecord::new),
         sealed: None,
@@ -76,18 +84,50 @@ pub(crate) fn host() -> Option<String> {
 
 /// Asks the storage for the size of every artifact before any manifest names it.
 pub(super) async fn check_sizes(shared: &Shared, manifest: &Manifest) -> Result<(), Error> {
-    for (service, artifact) in manifest.artifacts() {
-        let path = artifact.layout(&shared.folder).path;
-        let named = |e: Error| e.with_service(service.id.clone());
-        let found = shared.storage.size_bytes("check an artifact", &path).await.map_err(named)?;
-        if found != artifact.stored.bytes {
-            return Err(named(
-                Error::integrity("the storage holds another number of bytes than it was given")
-                    .with_context("object", &path)
-                    .with_context("expected", artifact.stored.bytes)
-                    .with_context("found", found),
-            ));
-        }
+    let checks: Vec<_> =
+        manifest.artifacts().map(|(service, artifact)| check_size(shared, service, artifact).boxed()).collect();
+    stream::iter(checks).buffer_unordered(CALLS_AT_ONCE).try_collect().await
+}
+
+async fn check_size(shared: &Shared, service: &ServiceRecord, artifact: &ArtifactRecord) -> Result<(), Error> {
+    let path = artifact.layout(&shared.folder).path;
+    let named = |e: Error| e.with_service(service.id.clone());
+    let found = shared.storage.size_bytes("check an artifact", &path).await.map_err(named)?;
+    match found == artifact.stored.bytes {
+        true => Ok(()),
+        false => Err(named(
+            Error::integrity("the storage holds another number of bytes than it was given")
+                .with_context("object", &path)
+                .with_context("expected", artifact.stored.bytes)
+                .with_context("found", found),
+        )),
+    }
+}
+
+/// Locks every artifact against deletion, if the backup is to be locked.
+pub(super) async fn lock_artifacts(shared: &Shared, manifest: &Manifest, repository: &Repository) -> Result<(), Error> {
+    let Some(until) = manifest.retain_until else { return Ok(()) };
+    let mode = repository.options().object_lock_mode();
+    let paths: Vec<_> = manifest.artifacts().map(|(_, artifact)| artifact.layout(&shared.folder).path).collect();
+    let locks: Vec<_> =
+        paths.iter().map(|path| shared.storage.retain_until("lock an artifact", path, until, mode).boxed()).collect();
+    stream::iter(locks).buffer_unordered(CALLS_AT_ONCE).try_collect().await
+}
+
+/// Locks the manifest and what stands beside it. The backup exists, whatever comes of this.
+pub(super) async fn lock_documents(
+    shared: &Shared,
+    manifest: &Manifest,
+    repository: &Repository,
+) -> Result<(), Failure> {
+    let Some(until) = manifest.retain_until else { return Ok(()) };
+    let mode = repository.options().object_lock_mode();
+    let sealed = repository.options().seals_manifests().then_some(SEALED_MANIFEST);
+    let signature = manifest.signature.as_ref().map(|_| SIGNATURE);
+    for name in [sealed, signature, Some(MANIFEST)].into_iter().flatten() {
+        let path = shared.folder.clone().join(name);
+        let locked = shared.storage.retain_until("lock the manifest", &path, until, mode).await;
+        locked.map_err(Failure::Unknown)?;
     }
     Ok(())
 }

@@ -374,8 +374,24 @@ impl Storage {
                 local::blocking("remove unfinished uploads", &Path::default(), remove).await
             }
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.abort_uploads(older_than).await,
+            Place::Bucket(bucket) => bucket.abort_uploads(&Path::default(), older_than).await,
             Place::Store => Ok(0),
+        }
+    }
+
+    /// Ends every multipart upload below a folder, whose writers are all gone. What a directory keeps of one is a file,
+    /// which goes with the folder.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn abort_uploads_below(&self, folder: &Path) -> Result<()> {
+        match &self.place {
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.abort_uploads(folder, Timestamp::MAX).await.map(drop),
+            _ => {
+                let _ = folder;
+                Ok(())
+            }
         }
     }
 

@@ -222,10 +222,10 @@ impl Bucket {
         Ok(retention.and_then(|retention| retention.retain_until_date))
     }
 
-    /// Ends multipart uploads below the prefix that began before `older_than`; returns how many.
-    pub(in crate::storage) async fn abort_uploads(&self, older_than: Timestamp) -> Result<u64> {
+    /// Ends multipart uploads below a folder of the prefix that began before `older_than`; returns how many.
+    pub(in crate::storage) async fn abort_uploads(&self, folder: &Path, older_than: Timestamp) -> Result<u64> {
         let operation = "remove unfinished uploads";
-        let prefix = match self.prefix.as_ref() {
+        let prefix = match folder.parts().fold(self.prefix.clone(), |path, part| path.join(part)).as_ref() {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };

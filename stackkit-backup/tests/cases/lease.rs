@@ -41,7 +41,9 @@ pub(crate) async fn a_restore_holds_the_lease_of_its_stack() {
     assert!(!is_held(&store).await, "a backup takes no lease");
     let (sender, seen) = oneshot::channel();
     let inner = Arc::clone(&store);
-    shelf.on_restore(move || drop(sender.send(futures_util::FutureExt::now_or_never(is_held(&inner)))));
+    shelf.on_restore(move || {
+        let _ = sender.send(futures_util::FutureExt::now_or_never(is_held(&inner)));
+    });
     let report = restore(&repository, backup.id(), &stack).await.unwrap();
     assert_eq!(seen.await.unwrap(), Some(true));
     assert!(report.warnings.is_empty());

@@ -40,6 +40,7 @@
 //! `FORMAT.md` beside this crate describes every byte of a repository.
 
 mod age;
+mod copy;
 mod error;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -62,6 +63,7 @@ mod trust;
 mod verify;
 
 pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
+pub use copy::{CopiedBackup, CopyOutcome, CopyReport, CopyRun};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};

@@ -44,7 +44,8 @@ impl Transfer<'_> {
         let artifacts: Vec<_> = self.found.manifest.artifacts().collect();
         let total = artifacts.iter().map(|(_, artifact)| artifact.stored.bytes).sum();
         self.reporter.phase(ProgressPhase::Copying, Some(total));
-        let copies: Vec<_> = artifacts.into_iter().map(|(service, artifact)| self.artifact(service, artifact)).collect();
+        let copies: Vec<_> =
+            artifacts.into_iter().map(|(service, artifact)| self.artifact(service, artifact)).collect();
         let copied: Vec<u64> = stream::iter(copies).buffer_unordered(ARTIFACTS_AT_ONCE).try_collect().await?;
         let copied_bytes = copied.iter().sum();
         self.reporter.phase(ProgressPhase::Committing, None);
@@ -100,7 +101,8 @@ impl Transfer<'_> {
     }
 
     async fn move_bytes(&self, layout: &Layout, tell: &impl Fn(u64)) -> Result<(), Failure> {
-        let size = self.source.storage().size_bytes("check an artifact", &layout.path).await.map_err(Failure::Source)?;
+        let size =
+            self.source.storage().size_bytes("check an artifact", &layout.path).await.map_err(Failure::Source)?;
         if size != layout.stored_bytes {
             let wrong = Error::integrity("the object is of another size").with_context("object", &layout.path);
             return Err(Failure::Source(
@@ -191,7 +193,9 @@ impl Transfer<'_> {
         let written = storage.create("write a copy", path, content.clone()).await;
         match (storage.read("read a copy back", path).await, written) {
             (Ok(found), _) if found == content => Ok(()),
-            (Ok(_), _) => Err(Error::integrity("the target holds another object than the copy").with_context("object", path)),
+            (Ok(_), _) => {
+                Err(Error::integrity("the target holds another object than the copy").with_context("object", path))
+            }
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
         }
     }

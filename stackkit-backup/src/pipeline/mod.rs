@@ -12,7 +12,7 @@ mod stored;
 mod writer;
 
 pub(crate) use index::{FrameIndex, FrameSpan};
-pub(crate) use parts::Parts;
+pub(crate) use parts::{Parts, Upload};
 pub(crate) use pool::{OwnPlace, Plain, Pool};
 pub(crate) use reader::{read_all, read_range, unpack};
 pub(crate) use stored::{Layout, Stored};

@@ -77,7 +77,7 @@ impl Parts {
 }
 
 /// An object that is being uploaded. Dropping it ends the parts that are on their way.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     path: Path,
     upload: Box<dyn MultipartUpload>,
     parts: Parts,
@@ -91,15 +91,15 @@ pub(super) struct Upload {
 }
 
 /// An object that was uploaded.
-pub(super) struct Uploaded {
+pub(crate) struct Uploaded {
     pub(super) put: PutResult,
     pub(super) bytes: u64,
-    pub(super) blake3: String,
+    pub(crate) blake3: String,
     pub(super) parts: u64,
 }
 
 impl Upload {
-    pub(super) async fn open(store: &dyn ObjectStore, path: Path, parts: Parts, pool: &'static Pool) -> Result<Self> {
+    pub(crate) async fn open(store: &dyn ObjectStore, path: Path, parts: Parts, pool: &'static Pool) -> Result<Self> {
         let upload = store.put_multipart(&path).await.map_err(|e| storage("create an artifact", &path, e))?;
         Ok(Self {
             path,
@@ -112,6 +112,20 @@ impl Upload {
             sent_bytes: 0,
             sent: 0,
         })
+    }
+
+    /// Appends bytes that are as they are to be stored.
+    ///
+    /// # Errors
+    /// As [`part`](Self::part); the storage's kinds.
+    pub(crate) async fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let (taken, rest) = bytes.split_at(bytes.len().min(SEALED_CHUNK_BYTES));
+            self.part()?.extend_from_slice(taken);
+            self.ship_full().await?;
+            bytes = rest;
+        }
+        Ok(())
     }
 
     /// The part that fills, to append to. It may get longer than a part by a sealed chunk.
@@ -192,7 +206,7 @@ impl Upload {
     }
 
     /// Sends what is left, and makes the object exist.
-    pub(super) async fn complete(&mut self) -> Result<Uploaded> {
+    pub(crate) async fn complete(&mut self) -> Result<Uploaded> {
         if let Some(part) = self.filling.take().filter(|part| !part.is_empty()) {
             self.ship(part).await?;
         }
@@ -204,7 +218,7 @@ impl Upload {
         Ok(Uploaded { put, bytes: self.sent_bytes, blake3, parts: self.sent })
     }
 
-    pub(super) async fn abort(&mut self) {
+    pub(crate) async fn abort(&mut self) {
         self.in_flight.clear();
         // The first error is the one to tell; what an abort can't remove has no manifest and is never listed.
         let _ = self.upload.abort().await;

@@ -209,10 +209,13 @@ impl Repository {
     async fn read_listed(&self, spot: &Spot, stamp: &Stamp) -> Result<Found> {
         let Some(cache) = self.cache() else { return self.read_manifest(&spot.stack, &spot.id).await };
         if let Some(raw) = cache.get(spot, stamp) {
-            return self.check_manifest(&spot.stack, &spot.id, &raw);
+            let found = self.check_manifest(&spot.stack, &spot.id, &raw)?;
+            self.check_origin(&found).await?;
+            return Ok(found);
         }
         let raw = self.fetch_manifest(&spot.stack, &spot.id).await?;
         let found = self.check_manifest(&spot.stack, &spot.id, &raw)?;
+        self.check_origin(&found).await?;
         cache.put(spot, stamp, &raw);
         Ok(found)
     }

@@ -17,8 +17,10 @@ use stackkit_core::{Clock, Error, Result, Stack};
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
 pub use options::RepositoryOptions;
+pub(crate) use cache::Raw;
 pub(crate) use read::Found;
 
+use crate::copy::Origins;
 use crate::id::BackupId;
 use crate::keys::{Identity, Recipient, SigningKey};
 use crate::manifest::SEALED_MANIFEST;
@@ -37,6 +39,9 @@ pub(crate) const SIGNATURE: &str = "manifest.sig";
 
 /// The name of an announced deletion.
 pub(crate) const TOMBSTONE: &str = "tombstone.json";
+
+/// The folder of the records of deleted backups.
+pub(crate) const PRUNED: &str = "pruned";
 
 /// The objects beside the services' folders, those of later versions included: no service can have such an id.
 pub(crate) const RESERVED_NAMES: [&str; 4] = [MANIFEST, SEALED_MANIFEST, SIGNATURE, TOMBSTONE];
@@ -59,6 +64,7 @@ pub struct Repository {
     pub(crate) storage: Storage,
     marker: Arc<Marker>,
     options: Arc<RepositoryOptions>,
+    origins: Arc<Origins>,
 }
 
 impl Repository {
@@ -86,7 +92,7 @@ impl Repository {
     pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
         let storage = Storage::open(url).await?;
         let marker = Arc::new(Marker::read(&storage).await?);
-        Ok(Self { storage, marker, options: Arc::new(options) })
+        Ok(Self { storage, marker, options: Arc::new(options), origins: Arc::default() })
     }
 
     /// Opens or makes a repository in any object store: for tests, and for storages that have no URL here.
@@ -107,7 +113,7 @@ impl Repository {
             return Err(Error::config("the repository was made for encrypted backups: say `encrypt_to`")
                 .with_operation("open the repository"));
         }
-        let repository = Self { storage, marker, options: Arc::new(options) };
+        let repository = Self { storage, marker, options: Arc::new(options), origins: Arc::default() };
         canary::check_or_create(&repository).await?;
         Ok(repository)
     }
@@ -142,6 +148,10 @@ impl Repository {
 
     pub(crate) fn marker(&self) -> &Marker {
         &self.marker
+    }
+
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     pub(crate) fn storage(&self) -> &Storage {

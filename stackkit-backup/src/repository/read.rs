@@ -91,11 +91,24 @@ impl Repository {
     /// Reads a manifest and checks its place and its signature; whether the signer is trusted is the caller's to say.
     pub(crate) async fn read_manifest(&self, stack: &str, id: &BackupId) -> Result<Found> {
         let raw = self.fetch_manifest(stack, id).await?;
-        self.check_manifest(stack, id, &raw)
+        let found = self.check_manifest(stack, id, &raw)?;
+        self.check_origin(&found).await?;
+        Ok(found)
+    }
+
+    /// Checks that a manifest was written to this repository, or to one that this one has copies of.
+    pub(crate) async fn check_origin(&self, found: &Found) -> Result<()> {
+        match self.accepts_from(&found.manifest.repository).await? {
+            true => Ok(()),
+            false => Err(Error::integrity("the manifest belongs to another backup")
+                .with_operation("read the manifest")
+                .with_context("object", found.folder.clone().join(MANIFEST))
+                .with_context("repository", &found.manifest.repository)),
+        }
     }
 
     /// Reads the bytes of a manifest and, if it says that it is signed, of its signature.
-    pub(super) async fn fetch_manifest(&self, stack: &str, id: &BackupId) -> Result<Raw> {
+    pub(crate) async fn fetch_manifest(&self, stack: &str, id: &BackupId) -> Result<Raw> {
         let folder = folder_of(stack, id);
         let manifest = self.storage.read("read the manifest", &folder.clone().join(MANIFEST)).await?;
         // What can't be parsed fails at the check; most manifests are signed or the repository knows that none is.
@@ -114,14 +127,13 @@ impl Repository {
         Ok(Raw { manifest, signature })
     }
 
-    /// Checks what was read.
-    pub(super) fn check_manifest(&self, stack: &str, id: &BackupId, raw: &Raw) -> Result<Found> {
+    /// Checks what was read; which repository it was written to is not asked.
+    pub(crate) fn check_manifest(&self, stack: &str, id: &BackupId, raw: &Raw) -> Result<Found> {
         let folder = folder_of(stack, id);
         let named =
             |e: Error| e.with_operation("read the manifest").with_context("object", folder.clone().join(MANIFEST));
         let manifest = Manifest::from_json(&raw.manifest).map_err(named)?;
-        let home = (manifest.id, manifest.stack.as_str(), manifest.repository.as_str());
-        if home != (*id, stack, self.id()) {
+        if (manifest.id, manifest.stack.as_str()) != (*id, stack) {
             return Err(named(Error::integrity("the manifest belongs to another backup")));
         }
         let signer = match &manifest.signature {

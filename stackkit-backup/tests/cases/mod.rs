@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod chain;
+pub(crate) mod copy;
 pub(crate) mod damage;
 pub(crate) mod encrypted;
 pub(crate) mod faults;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use stackkit::backup::{DumpContext, Repository, RepositoryOptions};
+use stackkit::backup::{Capabilities, DumpContext, Repository, RepositoryOptions};
 use stackkit::health::{ServiceReport, Severity};
 use stackkit::process::{Tool, find_tool};
 use stackkit::{BackupProvider, Error, ErrorKind, Result, Secret, Service, Stack};
@@ -149,7 +149,42 @@ async fn stored(url: &str, options: RepositoryOptions, stack: &Stack) -> Result<
         Err(error) => return Ok(vec![Finding::new("repository", "open", Err(error))]),
     };
     let found = Finding::new("repository", "open", Ok(format!("id {}", repository.id())));
-    Ok(vec![found, room(url).await?, newest(&repository, stack).await])
+    let mut findings = vec![found];
+    if is_local(url) {
+        findings.push(room(url).await?);
+    }
+    findings.push(Finding::new("repository", "storage", Ok(capabilities(repository.capabilities()))));
+    findings.push(Finding::new(
+        "repository",
+        "recipients",
+        Ok(joined(repository.recorded_recipients(), "not encrypted")),
+    ));
+    findings.push(Finding::new("repository", "signers", Ok(joined(repository.recorded_signers(), "not signed"))));
+    findings.push(newest(&repository, stack).await);
+    Ok(findings)
+}
+
+fn is_local(url: &str) -> bool {
+    url.starts_with('/') || url.starts_with("file:")
+}
+
+/// What the storage could do when the repository was made.
+fn capabilities(found: Capabilities) -> String {
+    let named = [
+        (found.put_if_absent, "put-if-absent"),
+        (found.compare_and_swap, "compare-and-swap"),
+        (found.versioning, "versioning"),
+        (found.object_lock, "object lock"),
+    ];
+    let there: Vec<&str> = named.into_iter().filter(|(is_there, _)| *is_there).map(|(_, name)| name).collect();
+    joined(&there, "nothing beyond reading and writing")
+}
+
+fn joined<T: fmt::Display>(values: &[T], none: &str) -> String {
+    match values.is_empty() {
+        true => none.to_owned(),
+        false => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// A folder that holds a repository is a volume too: its probe knows about room and the right to write.

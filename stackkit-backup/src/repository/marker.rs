@@ -154,6 +154,14 @@ impl Marker {
         !self.signers.is_empty()
     }
 
+    pub(crate) fn recipients(&self) -> &[String] {
+        &self.encryption.recipients
+    }
+
+    pub(crate) fn signers(&self) -> &[TrustedKey] {
+        &self.signers
+    }
+
     /// What is wrong with the repository's own two objects, as errors.
     pub(crate) async fn check(storage: &Storage) -> Vec<(&'static str, Error)> {
         let marker = match Self::read(storage).await {

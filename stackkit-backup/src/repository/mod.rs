@@ -22,7 +22,7 @@ pub(crate) use read::Found;
 
 use crate::copy::Origins;
 use crate::id::BackupId;
-use crate::keys::{Identity, Recipient, SigningKey};
+use crate::keys::{Identity, Recipient, SigningKey, TrustedKey};
 use crate::manifest::SEALED_MANIFEST;
 use crate::run::BackupRun;
 use crate::storage::{Capabilities, Storage};
@@ -129,6 +129,19 @@ impl Repository {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.marker.capabilities()
+    }
+
+    /// The recipients that were named when the repository was made, as `age1…`; empty if it is not encrypted. Each
+    /// backup tells its own.
+    #[must_use]
+    pub fn recorded_recipients(&self) -> &[String] {
+        self.marker.recipients()
+    }
+
+    /// The keys whose signatures were expected when the repository was made; empty if it is not signed.
+    #[must_use]
+    pub fn recorded_signers(&self) -> &[TrustedKey] {
+        self.marker.signers()
     }
 
     /// The repository's own id, 16 hex digits; every manifest carries it.

@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         encrypted::any_range_is_that_of_the_plain_bytes,
         encrypted::a_range_reads_only_its_chunks,
         encrypted::flips_and_cuts_are_damage_and_are_located,
+        flips::every_byte_of_an_encrypted_repository,
         killed::at_any_moment_it_leaves_no_false_backup,
         matrix::a_first_backup,
         matrix::a_second_backup,

@@ -74,18 +74,38 @@ impl Repository {
     async fn unseal(&self, public: &Found, sealed: &Sealed, identity: &Identity) -> Result<Manifest> {
         let path = public.folder.clone().join(SEALED_MANIFEST);
         let named = |e: Error| e.with_operation("read the encrypted manifest").with_context("object", &path);
-        let damaged = || named(Error::integrity("the encrypted manifest is not the one that was written"));
-        if sealed.path != SEALED_MANIFEST {
-            return Err(damaged());
-        }
-        let bytes = self.storage.read("read the encrypted manifest", &path).await?;
-        if blake3::hash(&bytes).to_hex().as_str() != sealed.blake3 || bytes.len() as u64 != sealed.bytes {
-            return Err(damaged());
-        }
+        let bytes = self.sealed_bytes(sealed, &path).await.map_err(named)?;
         let text = age::decrypt(identity, &bytes).map_err(named)?;
         let manifest = Manifest::from_json(&text).map_err(named)?;
         manifest.belongs_to(&public.manifest).map_err(named)?;
         Ok(manifest)
+    }
+
+    /// Checks the stored bytes of an encrypted manifest that nobody had a key for.
+    ///
+    /// # Errors
+    /// `Integrity` if they are not those that the public part names; the storage's kinds.
+    pub(crate) async fn check_sealed(&self, public: &Found) -> Result<()> {
+        let Some(sealed) = &public.manifest.sealed else { return Ok(()) };
+        let path = public.folder.clone().join(SEALED_MANIFEST);
+        let bytes = self.sealed_bytes(sealed, &path).await;
+        bytes.map(drop).map_err(|e| e.with_operation("read the encrypted manifest").with_context("object", &path))
+    }
+
+    /// The bytes of an encrypted manifest: exactly those that the public part names.
+    async fn sealed_bytes(&self, sealed: &Sealed, path: &Path) -> Result<Bytes> {
+        let damaged = || Error::integrity("the encrypted manifest is not the one that was written");
+        if sealed.path != SEALED_MANIFEST {
+            return Err(damaged());
+        }
+        let bytes = match self.storage.read("read the encrypted manifest", path).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::integrity("the encrypted manifest is missing"));
+            }
+            bytes => bytes?,
+        };
+        let same = blake3::hash(&bytes).to_hex().as_str() == sealed.blake3 && bytes.len() as u64 == sealed.bytes;
+        if same { Ok(bytes) } else { Err(damaged()) }
     }
 
     /// Reads a manifest and checks its place and its signature; whether the signer is trusted is the caller's to say.

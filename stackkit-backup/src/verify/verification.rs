@@ -109,6 +109,7 @@ impl<'a> Verification<'a> {
         let scratch = self.scratch_of_a_drill()?;
         let started = self.repository.clock().now();
         let found = self.repository.find(&self.id).await?;
+        self.repository.check_sealed(&found).await?;
         let chain = self.chain(&found.manifest.stack).await?;
         let (artifacts, drills) = match scratch {
             None => (self.artifacts(&found).await?, Vec::new()),

@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod damage;
 pub(crate) mod encrypted;
 pub(crate) mod faults;
+pub(crate) mod flips;
 pub(crate) mod killed;
 pub(crate) mod lease;
 pub(crate) mod matrix;

@@ -10,11 +10,11 @@ pub(crate) mod shelf;
 pub(crate) mod worker;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use object_store::memory::InMemory;
-use stackkit_backup::{Repository, RepositoryOptions};
+use stackkit_backup::{Identity, Repository, RepositoryOptions, SigningKey};
 use stackkit_core::{Clock, Stack};
 
 use self::shelf::Shelf;
@@ -52,6 +52,23 @@ pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 pub(crate) fn options() -> RepositoryOptions {
     // The cases that want leases use storages that have them.
     RepositoryOptions::new().unencrypted().single_writer()
+}
+
+/// Encrypted to one identity, manifests too, and signed: the same keys in this process.
+pub(crate) fn sealed() -> RepositoryOptions {
+    sealed_without_identity().with_identity(keys().0.clone())
+}
+
+/// As [`sealed`], as the host that makes the backups has it: it can't read them.
+pub(crate) fn sealed_without_identity() -> RepositoryOptions {
+    let (identity, key) = keys();
+    let options = RepositoryOptions::new().encrypt_to(identity.recipients().remove(0)).encrypt_manifest();
+    options.sign_with(key.clone()).single_writer()
+}
+
+fn keys() -> &'static (Identity, SigningKey) {
+    static KEYS: OnceLock<(Identity, SigningKey)> = OnceLock::new();
+    KEYS.get_or_init(|| (Identity::generate().unwrap(), SigningKey::generate().unwrap()))
 }
 
 pub(crate) async fn in_memory() -> Repository {

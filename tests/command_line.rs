@@ -80,6 +80,8 @@ fn is_object(line: &str) -> bool {
 
 fn json_is_one_object_a_line() {
     let site = Site::new(64 * 1024);
+    let keys = site.folder.path().join("keys").display().to_string();
+    let copy = format!("file://{}", site.folder.path().join("copy").display());
     for (rest, code) in [
         (&["--json", "health"][..], 0),
         (&["--json", "wait"], 0),
@@ -88,7 +90,8 @@ fn json_is_one_object_a_line() {
         (&["--json", "verify", "--level", "content"], 0),
         (&["--json", "restore", "--plan"], 0),
         (&["--json", "restore", "--yes"], 0),
-        (&["--json", "doctor"], 0),
+        (&["--json", "keygen", "--out", &keys], 0),
+        (&["--json", "copy", "--to", &copy, "--unencrypted"], 0),
         (&["--json", "verify", "20200101T000000Z-00000000"], 1),
         (&["--json", "restore"], 2),
     ] {
@@ -98,6 +101,9 @@ fn json_is_one_object_a_line() {
         assert!(outcome.stdout.lines().all(is_object), "{rest:?}: {outcome:?}");
         assert!(outcome.stderr.lines().all(is_object), "{rest:?}: {outcome:?}");
     }
+    // Its answer depends on this machine's disk.
+    let doctor = site.run(&["--json", "doctor"]);
+    assert!(!doctor.stdout.is_empty() && doctor.stdout.lines().all(is_object), "{doctor:?}");
 }
 
 fn a_reader_that_leaves_is_no_failure() {

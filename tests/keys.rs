@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("every_recipient_reads_the_backup", every_recipient_reads_the_backup),
     Test::new("an_encrypted_manifest_hides_the_census", an_encrypted_manifest_hides_the_census),
     Test::new("a_drill_tells_what_it_restored", a_drill_tells_what_it_restored),
+    Test::new("a_copy_needs_no_identity_and_restores_like_the_original", a_copy_needs_no_identity),
     Test::new("a_stranger_reads_the_artifact_with_age_zstd_and_tar", a_stranger_reads_the_artifact).needs(&["age"]),
 ];
 
@@ -216,6 +217,31 @@ fn a_drill_tells_what_it_restored() {
     assert_eq!(site.content(), before, "a drill touched the store itself");
     // Refused, because a drill restores all of a backup.
     site.run(&[&args[..], &["--sample", "1/2"]].concat()).expect(2);
+}
+
+fn a_copy_needs_no_identity() {
+    let site = Site::new(VOLUME_BYTES);
+    let keys = Keys::make(&site, "keys");
+    backup(&site, &keys).expect(0);
+    backup(&site, &keys).expect(0);
+    let (trust, recipient, identity) = (keys.trust(), keys.recipient(), keys.identity());
+    let folder = site.folder.path().join("elsewhere");
+    let elsewhere = format!("file://{}", folder.display());
+    let copy = ["copy", "--to", &elsewhere, "--trust", &trust];
+    site.run(&copy).expect(4);
+    let made = ["--recipient", &recipient, "--signing-key", &keys.signing_key()];
+    let copied = site.run(&[&copy[..], &made].concat()).expect(0);
+    assert_eq!(copied.stdout.matches("copied  ").count(), 2, "{copied:?}");
+    let again = site.run(&[&copy[..], &made].concat()).expect(0);
+    assert_eq!(again.stdout.matches("already there").count(), 2, "{again:?}");
+
+    fs::remove_dir_all(site.repository()).unwrap();
+    fs::rename(&folder, site.repository()).unwrap();
+    let before = site.content();
+    fs::remove_file(site.volume().join("file-2")).unwrap();
+    site.run(&["verify", "--level", "content", "--trust", &trust, "--identity", &identity]).expect(0);
+    site.run(&["restore", "--yes", "--trust", &trust, "--identity", &identity]).expect(0);
+    assert_eq!(site.content(), before);
 }
 
 fn a_stranger_reads_the_artifact() {

@@ -8,6 +8,7 @@ mod keys;
 mod programs;
 mod secrets;
 mod site;
+mod strangers;
 mod tls;
 mod tool;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ("keys", keys::TESTS),
         ("programs", programs::TESTS),
         ("secrets", secrets::TESTS),
+        ("strangers", strangers::TESTS),
         ("tls", tls::TESTS),
     ];
     let trials: Vec<Trial> =

@@ -10,7 +10,7 @@ use crate::progress::Teller;
 
 /// Backs up all services; 3 if the caller allowed a service to fail, and one did.
 pub(crate) async fn backup(stack: &Stack, url: &Secret, args: &BackupArgs, out: &Output) -> Outcome {
-    let options = keys::writing(args)?;
+    let options = keys::signing(keys::writing(&args.write)?, &args.sign)?;
     let repository = Repository::open_or_create(url.expose(), options).await.map_err(Failure::repository)?;
     let mut run = repository.backup(stack).with_progress(Teller::new(out, stack.clock()));
     for tag in &args.tags {

@@ -6,7 +6,7 @@ use stackkit::backup::{Identity, SigningKey, TrustedKey};
 use stackkit::{Error, RepositoryOptions, Result};
 
 use crate::cli::value::TrustSource;
-use crate::cli::{BackupArgs, ReadArgs, SignArgs, TrustArgs};
+use crate::cli::{ReadArgs, SignArgs, TrustArgs, WriteArgs};
 use crate::exit::{Failure, Outcome};
 
 /// How long a command may take to give the identity: a vault answers in a second, a person types in a minute.
@@ -54,12 +54,12 @@ pub(crate) fn signing(options: RepositoryOptions, args: &SignArgs) -> Outcome<Re
     })
 }
 
-/// Options to write a repository.
+/// Options to write a repository, without a key to sign with.
 ///
 /// # Errors
 /// Usage, if a key can't be read, or nothing is said about encryption.
-pub(crate) fn writing(args: &BackupArgs) -> Outcome<RepositoryOptions> {
-    if args.recipients.is_empty() && !args.unencrypted {
+pub(crate) fn writing(args: &WriteArgs) -> Outcome<RepositoryOptions> {
+    if !args.is_given() {
         let message = "say who can decrypt the backup with --recipient (keygen makes one), or --unencrypted";
         return Err(Failure::usage(Error::config(message)));
     }
@@ -72,10 +72,10 @@ pub(crate) fn writing(args: &BackupArgs) -> Outcome<RepositoryOptions> {
             options = options.encrypt_to(recipient);
         }
     }
-    if args.encrypt_manifest {
-        options = options.encrypt_manifest();
-    }
-    signing(options, &args.sign)
+    Ok(match args.encrypt_manifest {
+        true => options.encrypt_manifest(),
+        false => options,
+    })
 }
 
 async fn identity(args: &ReadArgs) -> Result<Option<Identity>> {

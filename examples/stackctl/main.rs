@@ -7,6 +7,7 @@
 
 mod backup;
 mod cli;
+mod copy;
 mod doctor;
 mod exit;
 mod health;
@@ -90,6 +91,7 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
         }
         Command::Verify(args) => verify::verify(target, args, out).await,
         Command::Restore(args) => restore::restore(target, args, out).await,
+        Command::Copy(args) => copy::copy(target, args, out).await,
         Command::Doctor(args) => {
             let repository = target.repository.as_ref().map(|_| setup::repository_url(target, out)).transpose()?;
             doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), args, out).await

@@ -57,7 +57,7 @@ fn service(named: &Named, out: &mut Output) -> Result<Arc<dyn Service>> {
 }
 
 /// The URL of a location, after a warning if it shows a password.
-fn url(location: &Location, flag: &str, out: &mut Output) -> Result<Secret> {
+pub(crate) fn url(location: &Location, flag: &str, out: &mut Output) -> Result<Secret> {
     if location.shows_password() {
         out.warning(&format!("the password in {flag} can be read by every user of this machine; say env:NAME instead"));
     }

@@ -2,21 +2,16 @@
 
 use clap::{Args, ValueEnum};
 use stackkit::ServiceId;
+use stackkit::backup::BackupId;
 
-use super::keys::{ReadArgs, SignArgs, TrustArgs};
-use super::value::{self, Named, Portion, RecipientSource, Wanted};
+use super::keys::{ReadArgs, SignArgs, TrustArgs, WriteArgs};
+use super::value::{self, Named, Portion, Wanted};
+use crate::location::Location;
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
-    /// Encrypt to this recipient: age1…, or a file such as recipient.txt; may be given again
-    #[arg(long = "recipient", value_name = "age1…|FILE")]
-    pub(crate) recipients: Vec<RecipientSource>,
-    /// Say that the backup may be stored unencrypted
-    #[arg(long, conflicts_with = "recipients")]
-    pub(crate) unencrypted: bool,
-    /// Encrypt the manifest too, but for what a listing needs
-    #[arg(long, requires = "recipients")]
-    pub(crate) encrypt_manifest: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
     #[command(flatten)]
     pub(crate) sign: SignArgs,
     /// A word to find the backup by; may be given again
@@ -74,6 +69,25 @@ pub(crate) struct RestoreArgs {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// The repository to copy to; it must be there, unless --recipient or --unencrypted says how to make it
+    #[arg(long, value_name = "URL|env:NAME")]
+    pub(crate) to: Location,
+    /// Only these; all unless given, or all of the stack with --stack
+    #[arg(value_name = "ID")]
+    pub(crate) backups: Vec<BackupId>,
+    /// Only the newest N complete backups of each stack
+    #[arg(long, value_name = "N", conflicts_with = "backups")]
+    pub(crate) latest: Option<usize>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 }
 
 /// How deep `verify` looks.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::value::{Passphrase, TrustSource};
+use super::value::{Passphrase, RecipientSource, TrustSource};
 
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
@@ -38,6 +38,27 @@ pub(crate) struct ReadArgs {
     /// The variable with the passphrase of an identity file that `age -p` protected
     #[arg(long, value_name = "env:NAME", requires = "identity")]
     pub(crate) passphrase: Option<Passphrase>,
+}
+
+/// Who can read what is written.
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    /// Encrypt to this recipient: age1…, or a file such as recipient.txt; may be given again
+    #[arg(long = "recipient", value_name = "age1…|FILE")]
+    pub(crate) recipients: Vec<RecipientSource>,
+    /// Say that backups may be stored unencrypted
+    #[arg(long, conflicts_with = "recipients")]
+    pub(crate) unencrypted: bool,
+    /// Encrypt manifests too, but for what a listing needs
+    #[arg(long, requires = "recipients")]
+    pub(crate) encrypt_manifest: bool,
+}
+
+impl WriteArgs {
+    /// Whether anything is said.
+    pub(crate) fn is_given(&self) -> bool {
+        self.unencrypted || !self.recipients.is_empty()
+    }
 }
 
 /// Who signs what is written.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use backups::{BackupArgs, Level, ListArgs, RestoreArgs, VerifyArgs};
-pub(crate) use keys::{KeygenArgs, ReadArgs, SignArgs, TrustArgs};
+pub(crate) use backups::{BackupArgs, CopyArgs, Level, ListArgs, RestoreArgs, VerifyArgs};
+pub(crate) use keys::{KeygenArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 use value::Named;
 
 use crate::location::Location;
@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Restore a backup: shows the plan, asks, restores, compares the census
     Restore(RestoreArgs),
+    /// Copy backups to another repository as they are stored: no key is needed
+    Copy(CopyArgs),
     /// Look at tools, servers, rights, clocks and the repository
     Doctor(DoctorArgs),
 }
@@ -101,6 +103,7 @@ impl Command {
                 "interrupted; the repository is as it was, but a service whose restore had begun may hold a part of its \
                  data: restore it again"
             }
+            Self::Copy(_) => "interrupted; what is copied is whole, and the next copy goes on from there",
             _ => "interrupted; nothing is half-written",
         }
     }

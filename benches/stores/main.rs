@@ -3,18 +3,24 @@
 //! `cargo xtask bench [NAME…] [--json FILE]` installs what is needed and runs them. Ours always runs in a process of its own, as
 //! the peer does, so both pay for their start and ours can tell its peak memory.
 
+#[path = "../shared/copy_file.rs"]
+mod copy_file;
+#[path = "../shared/data.rs"]
 mod data;
 mod health;
+mod inputs;
 mod pipeline;
 mod probe;
 mod redis;
+#[path = "../shared/rounds.rs"]
 mod rounds;
+#[path = "../shared/run.rs"]
 mod run;
 mod volume;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,7 +47,7 @@ const BENCHES: [(&str, Bench); 5] = [
 struct Cli {
     /// Only these benches; the default is all
     names: Vec<String>,
-    /// Also write one JSON object per line and case
+    /// Also append one JSON object per line and case
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Rounds; each runs ours and every peer once
@@ -75,7 +81,8 @@ fn parent(cli: &Cli) -> Result {
     if let Some(name) = cli.names.iter().find(|name| !known(name)) {
         return Err(format!("there is no bench `{name}`").into());
     }
-    let mut json = cli.json.as_deref().map(File::create).transpose()?;
+    let append = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path);
+    let mut json = cli.json.as_ref().map(append).transpose()?;
     for (name, bench) in BENCHES.iter().filter(|(name, _)| cli.names.is_empty() || cli.names.iter().any(|n| n == name))
     {
         let rows = bench(&Rounds { bench: name, runs: cli.runs.max(1) })?;

@@ -10,7 +10,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::rounds::{Contender, Rounds, Row, say};
-use crate::{Result, data, run};
+use crate::{Result, data, inputs, run};
 
 /// Most bytes that wait for the thread that writes the file; the default of 2 MiB would count as our memory.
 const FILE_BUFFER_BYTES: usize = 1 << 18;
@@ -28,12 +28,12 @@ pub(crate) fn bench(rounds: &Rounds) -> Result<Vec<Row>> {
     run::read(r#"redis-cli -s "$SOCKET" mset one 1 two 2 three 3"#, &env)?;
     let mut rows = dump(rounds, "dump-3-keys", &server.url(), &socket)?;
 
-    let commands = data::redis_commands()?;
+    let commands = inputs::redis_commands()?;
     say("filling Redis");
     run::peer("", r#"redis-cli -s "$SOCKET" --pipe < "$IN""#, &[("SOCKET", &socket), ("IN", &commands)])?;
     let keys: u64 = run::read(r#"redis-cli -s "$SOCKET" dbsize"#, &env)?.trim().parse()?;
-    if keys < data::REDIS_KEYS {
-        return Err(format!("Redis took {keys} keys of {}", data::REDIS_KEYS).into());
+    if keys < inputs::REDIS_KEYS {
+        return Err(format!("Redis took {keys} keys of {}", inputs::REDIS_KEYS).into());
     }
     rows.extend(dump(rounds, "dump-320000-keys", &server.url(), &socket)?);
     run::read(&sync_delay(0), &env)?;

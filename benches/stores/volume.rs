@@ -3,7 +3,7 @@
 use stackkit::{Stack, Volume};
 
 use crate::rounds::{Contender, Rounds, Row};
-use crate::{Result, data, pipeline, run};
+use crate::{Result, data, inputs, pipeline, run};
 
 const CASE: &str = "20000-files-1gib";
 
@@ -12,7 +12,7 @@ const CASE: &str = "20000-files-1gib";
 /// # Errors
 /// If ours or a peer fails.
 pub(crate) fn bench(rounds: &Rounds) -> Result<Vec<Row>> {
-    let input = data::files()?;
+    let input = inputs::files()?;
     // Reads it once, so that every contender finds it in the page cache.
     run::peer(CASE, r#"tar -cf - -C "$IN" . | cat"#, &[("IN", &input)])?;
     let ours = Contender::new("stackkit", || {

@@ -16,3 +16,4 @@ pub(crate) mod s3;
 pub(crate) mod stream;
 pub(crate) mod trust;
 pub(crate) mod verify;
+pub(crate) mod zeros;

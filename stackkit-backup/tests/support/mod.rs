@@ -1,5 +1,6 @@
 //! What the cases share.
 
+pub(crate) mod counting;
 pub(crate) mod faulty;
 pub(crate) mod promise;
 pub(crate) mod read_only;

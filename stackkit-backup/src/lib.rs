@@ -42,6 +42,8 @@
 mod age;
 mod copy;
 mod error;
+mod gc;
+mod host;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -64,14 +66,15 @@ mod verify;
 
 pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use copy::{CopiedBackup, CopyOutcome, CopyReport, CopyRun};
+pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{StackRestorePlan, StackRestoreReport};
 pub use retention::{
-    Announcement, BackupSummary, Inventory, Period, Retention, RetentionAction, RetentionDecision, RetentionPlan,
-    RetentionReason, RetentionTotals, SummaryState,
+    Announcement, BackupSummary, Inventory, Period, PruneOutcome, PruneReport, PruneResult, Retention, RetentionAction,
+    RetentionDecision, RetentionPlan, RetentionReason, RetentionTotals, SummaryState,
 };
 pub use run::{Backup, BackupRun, Trigger};
 pub use schedule::{CronError, CronFault, CronField, MissedRuns, Schedule, ScheduledRun, Ticker};

@@ -12,6 +12,7 @@ use super::read::{Found, is_unusable};
 use super::scan::{self, Spot, Stamp};
 use crate::id::BackupId;
 use crate::manifest::{Manifest, Status};
+use crate::retention::Announcement;
 use crate::run::format_bytes;
 use crate::trust::SignatureState;
 
@@ -32,6 +33,8 @@ pub struct BackupEntry {
     pub signature: Option<SignatureState>,
     /// The BLAKE3 of the bytes of its manifest, 64 hex digits; `None` if it can't be read.
     pub manifest_blake3: Option<String>,
+    /// Whether its deletion is announced, and when it may be done.
+    pub announcement: Announcement,
 }
 
 /// What is known of an entry.
@@ -123,13 +126,18 @@ impl Repository {
         Ok(entries)
     }
 
+    /// The folders that have the name of a backup.
+    pub(crate) async fn spots(&self) -> Result<Vec<Spot>> {
+        scan::spots(&self.storage).await
+    }
+
     /// Everything that [`list_all`](Self::list_all) gives, in no order. `digest` takes out of each entry what is needed,
     /// so that ten thousand manifests are never in memory together.
     pub(crate) async fn entries<T: Send + 'static>(
         &self,
         digest: impl Fn(BackupEntry) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>> {
-        let spots = scan::spots(&self.storage).await?;
+        let spots = self.spots().await?;
         if let Some(cache) = self.cache() {
             cache.retain(&spots);
         }
@@ -187,6 +195,7 @@ impl Repository {
             state,
             signature: None,
             manifest_blake3: None,
+            announcement: Announcement::None,
         };
         let Some(stamp) = &spot.manifest else { return Ok(entry(EntryState::Incomplete)) };
         let found = match self.read_listed(&spot, stamp).await {
@@ -196,13 +205,19 @@ impl Repository {
             Err(error) if is_unusable(&error) => return Ok(entry(EntryState::Damaged(error))),
             Err(error) => return Err(error),
         };
+        let announcement = match spot.announced {
+            false => Announcement::None,
+            // Somebody who can write but not sign must not hide a backup: only what can be believed announces.
+            true => self.announcement(&found).await?,
+        };
         let manifest = Box::new(found.manifest);
         let state = match self.trust().refuses_in_lists(found.signature) {
             true => EntryState::Damaged(not_trusted(found.signature, self)),
-            false if spot.announced => EntryState::Announced(manifest),
+            false if matches!(announcement, Announcement::PurgeAfter(_)) => EntryState::Announced(manifest),
             false => EntryState::Ready(manifest),
         };
-        Ok(BackupEntry { signature: Some(found.signature), manifest_blake3: Some(found.blake3), ..entry(state) })
+        let (signature, manifest_blake3) = (Some(found.signature), Some(found.blake3));
+        Ok(BackupEntry { signature, manifest_blake3, announcement, ..entry(state) })
     }
 
     /// Reads a manifest that a listing showed, from the cache if it is there.

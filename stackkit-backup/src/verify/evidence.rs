@@ -162,6 +162,13 @@ impl Repository {
     /// # Cancel safety
     /// Cancel safe: it only reads.
     pub async fn newest_verified(&self, entries: &[BackupEntry]) -> Result<Option<BackupId>> {
+        let complete = entries.iter().filter(|entry| entry.is_complete());
+        let candidates = complete.map(|entry| (entry.stack.as_str(), entry.id));
+        self.first_verified(&mut self.evidence_by_backup().await?, candidates).await
+    }
+
+    /// Where the evidence is, by backup: one listing.
+    pub(crate) async fn evidence_by_backup(&self) -> Result<BTreeMap<BackupId, Vec<Path>>> {
         let mut evidence: BTreeMap<BackupId, Vec<Path>> = BTreeMap::new();
         for path in self.evidence_paths(&Path::from(VERIFY)).await? {
             let backup = path.parts().nth(1).and_then(|name| name.as_ref().parse().ok());
@@ -169,10 +176,20 @@ impl Repository {
                 evidence.entry(backup).or_default().push(path);
             }
         }
-        for entry in entries.iter().filter(|entry| entry.is_complete()) {
-            let Some(paths) = evidence.remove(&entry.id) else { continue };
-            if self.verified_at(&entry.stack, &entry.id, paths, VerifyLevel::Content).await?.is_some() {
-                return Ok(Some(entry.id));
+        Ok(evidence)
+    }
+
+    /// The first of some backups, by stack and id, that was verified as a whole at the level content or drill, by its own
+    /// manifest. What is looked at is taken out of `evidence`.
+    pub(crate) async fn first_verified(
+        &self,
+        evidence: &mut BTreeMap<BackupId, Vec<Path>>,
+        candidates: impl Iterator<Item = (&str, BackupId)>,
+    ) -> Result<Option<BackupId>> {
+        for (stack, id) in candidates {
+            let Some(paths) = evidence.remove(&id) else { continue };
+            if self.verified_at(stack, &id, paths, VerifyLevel::Content).await?.is_some() {
+                return Ok(Some(id));
             }
         }
         Ok(None)

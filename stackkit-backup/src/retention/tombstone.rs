@@ -1,0 +1,128 @@
+//! The announcement of a deletion, and the record of one.
+
+use jiff::Timestamp;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use stackkit_core::{Error, ErrorKind, Result};
+
+use super::planner::Announcement;
+use crate::id::BackupId;
+use crate::manifest::{Extra, Previous, canonical};
+use crate::repository::{Found, Repository, TOMBSTONE, folder_of};
+
+/// The schema of both.
+pub(crate) const TOMBSTONE_SCHEMA: &str = "stackkit.tombstone/1";
+
+/// The folder of the records of deleted backups.
+pub(crate) const PRUNED: &str = "pruned";
+
+/// What `tombstone.json` says: that a backup will be deleted. The record of a deleted backup has the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tombstone {
+    pub(crate) schema: String,
+    pub(crate) repository: String,
+    pub(crate) stack: String,
+    pub(crate) id: BackupId,
+    /// The manifest of the backup. Another backup that takes the place of this one is not deleted.
+    pub(crate) manifest_blake3: String,
+    /// The backup before it: so the chain of a stack can be followed past it when it is gone.
+    pub(crate) prev: Option<Previous>,
+    pub(crate) announced: Timestamp,
+    /// When it may be deleted, by the clock of whoever does.
+    pub(crate) purge_after: Timestamp,
+    /// Why, for people.
+    pub(crate) reasons: Vec<String>,
+    pub(crate) stackkit_version: String,
+    #[serde(flatten)]
+    pub(crate) extra: Extra,
+}
+
+/// What is at the place of a tombstone.
+pub(crate) enum FoundTombstone {
+    Nothing,
+    /// A tombstone that can be believed, and its bytes.
+    Usable(Box<Tombstone>, bytes::Bytes),
+    /// Something that can't, and why.
+    Unusable(String),
+}
+
+/// Where the record of a deleted backup is.
+pub(crate) fn record_of(stack: &str, id: &BackupId) -> Path {
+    Path::from(PRUNED).join(stack).join(format!("{id}.json"))
+}
+
+impl Repository {
+    /// Writes a tombstone, signed if the repository has a signing key, unless there is one already. What is there then
+    /// is returned.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(super) async fn announce(&self, tombstone: &Tombstone) -> Result<FoundTombstone> {
+        let document = serde_json::to_value(tombstone)
+            .map_err(|e| Error::unexpected("a tombstone can't be written as JSON").with_source(e))?;
+        let text = canonical::seal_signed(document, self.signing_key())?;
+        let path = folder_of(&tombstone.stack, &tombstone.id).join(TOMBSTONE);
+        match self.storage().create("announce a deletion", &path, text.into()).await {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => self.tombstone(&tombstone.stack, &tombstone.id).await,
+        }
+    }
+
+    /// Reads the tombstone of a backup.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn tombstone(&self, stack: &str, id: &BackupId) -> Result<FoundTombstone> {
+        self.read_tombstone(&folder_of(stack, id).join(TOMBSTONE), stack, id).await
+    }
+
+    /// What the tombstone beside a manifest says.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn announcement(&self, found: &Found) -> Result<Announcement> {
+        Ok(match self.tombstone(&found.manifest.stack, &found.manifest.id).await? {
+            FoundTombstone::Nothing => Announcement::None,
+            FoundTombstone::Unusable(message) => Announcement::Unusable(message),
+            FoundTombstone::Usable(tombstone, _) if tombstone.manifest_blake3 == found.blake3 => {
+                Announcement::PurgeAfter(tombstone.purge_after)
+            }
+            FoundTombstone::Usable(..) => Announcement::Unusable("it is about another manifest".to_owned()),
+        })
+    }
+
+    /// Whether a record that can be believed says that this backup was being deleted.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn is_recorded_as_pruned(&self, stack: &str, id: &BackupId) -> Result<bool> {
+        let found = self.read_tombstone(&record_of(stack, id), stack, id).await?;
+        Ok(matches!(found, FoundTombstone::Usable(..)))
+    }
+
+    /// Reads a tombstone, or the record of one. Somebody who can write but not sign must not make others delete.
+    pub(super) async fn read_tombstone(&self, path: &Path, stack: &str, id: &BackupId) -> Result<FoundTombstone> {
+        let unusable = |e: &Error| Ok(FoundTombstone::Unusable(e.message().to_owned()));
+        let bytes = match self.storage().read("read a tombstone", path).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(FoundTombstone::Nothing),
+            Err(error) if error.kind() == ErrorKind::Integrity => return unusable(&error),
+            Err(error) => return Err(error),
+        };
+        let (document, signer) = match canonical::open_signed(&bytes, TOMBSTONE_SCHEMA) {
+            Ok(opened) => opened,
+            Err(error) => return unusable(&error),
+        };
+        if let Err(error) = self.trust().accept(self.trust().judge(signer), self.marker().is_signed()) {
+            return unusable(&error);
+        }
+        let Ok(tombstone) = serde_json::from_value::<Tombstone>(document) else {
+            return Ok(FoundTombstone::Unusable("it lacks what every tombstone has".to_owned()));
+        };
+        let home = (tombstone.repository.as_str(), tombstone.stack.as_str(), tombstone.id);
+        match home == (self.id(), stack, *id) {
+            true => Ok(FoundTombstone::Usable(Box::new(tombstone), bytes)),
+            false => Ok(FoundTombstone::Unusable("it belongs to another backup".to_owned())),
+        }
+    }
+}

@@ -42,12 +42,11 @@
 mod age;
 mod copy;
 mod error;
-mod gc;
-mod host;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod hook;
+mod gc;
 mod host;
 mod id;
 mod keys;

@@ -3,7 +3,7 @@
 use object_store::path::Path;
 use stackkit_core::{Error, Result};
 
-use super::{COLLECT, GcItem, GcKind, GcPlan, GcReport, Leftover};
+use super::{AGE_MIN, COLLECT, GcItem, GcKind, GcPlan, GcReport, Leftover};
 use crate::lease::Lease;
 use crate::repository::{MANIFEST, Repository, folder_of};
 use crate::retention::{Emptied, PRUNE_LEASE, Purge, finish};
@@ -24,6 +24,11 @@ impl Repository {
             return Err(Error::config("the plan to collect garbage is another repository's")
                 .with_context("repository", self.id())
                 .with_context("plan", &plan.repository));
+        }
+        // A plan that was stored may have been changed: it can't make garbage of a backup that runs.
+        let youngest = self.clock().now().checked_sub(AGE_MIN).unwrap_or(jiff::Timestamp::MIN);
+        if plan.older_than > youngest {
+            return Err(Error::config("the plan to collect garbage is about the last hour: make it again"));
         }
         let lease = Lease::acquire(self, PRUNE_LEASE, "collect garbage").await?;
         let done = lease.hold(self.collect(&plan, &lease)).await;

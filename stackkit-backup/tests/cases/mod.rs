@@ -11,6 +11,7 @@ pub(crate) mod killed;
 pub(crate) mod lease;
 pub(crate) mod matrix;
 pub(crate) mod restore;
+pub(crate) mod retention;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;
 pub(crate) mod stream;

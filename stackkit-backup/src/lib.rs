@@ -45,8 +45,8 @@ mod error;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod hook;
 mod gc;
+mod hook;
 mod host;
 mod id;
 mod keys;
@@ -63,9 +63,9 @@ mod storage;
 mod trust;
 mod verify;
 
-pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use copy::{CopiedBackup, CopyOutcome, CopyReport, CopyRun};
 pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport};
+pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};

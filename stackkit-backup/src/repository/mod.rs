@@ -14,10 +14,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use stackkit_core::{Clock, Error, Result, Stack};
 
+pub(crate) use cache::Raw;
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
 pub use options::RepositoryOptions;
-pub(crate) use cache::Raw;
 pub(crate) use read::Found;
 
 use crate::copy::Origins;

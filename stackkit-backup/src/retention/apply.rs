@@ -48,7 +48,8 @@ impl Repository {
                 .with_context("plan", &plan.repository));
         }
         let lease = Lease::acquire(self, PRUNE_LEASE, "prune").await?;
-        let done = lease.hold(Prune { repository: self, lease: &lease, plan: &plan }.run()).await;
+        let prune = Prune { repository: self, lease: &lease, plan: &plan };
+        let done = lease.hold(Box::pin(prune.run())).await;
         finish(lease, done).await
     }
 
@@ -63,7 +64,7 @@ impl Repository {
     /// Cancel safe: the announcement is taken back, or it is not.
     pub async fn undelete(&self, id: &BackupId) -> Result<()> {
         let lease = Lease::acquire(self, PRUNE_LEASE, "undelete").await?;
-        let done = lease.hold(self.take_back(id, &lease)).await;
+        let done = lease.hold(Box::pin(self.take_back(id, &lease))).await;
         finish(lease, done).await
     }
 
@@ -204,7 +205,7 @@ impl Prune<'_> {
             }
             Ok(())
         };
-        let done = restores.hold(work).await;
+        let done = restores.hold(Box::pin(work)).await;
         finish(restores, done).await
     }
 

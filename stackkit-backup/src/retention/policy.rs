@@ -292,8 +292,8 @@ impl Retention {
                 "a retention policy without a rule would delete every backup: say what to keep, such as keep_last(7)",
             ));
         }
-        let lengths = self.within.iter().chain(self.slots_within.values());
-        match lengths.filter(|length| !length.0.is_positive()).next() {
+        let mut lengths = self.within.iter().chain(self.slots_within.values());
+        match lengths.find(|length| !length.0.is_positive()) {
             None => Ok(()),
             Some(length) => Err(Error::config("a retention policy keeps backups within a span that is not positive")
                 .with_context("span", length)),

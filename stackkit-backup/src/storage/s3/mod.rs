@@ -3,6 +3,8 @@
 #[cfg(test)]
 #[path = "tests.rs"]
 mod against_minio;
+#[cfg(test)]
+mod answers;
 mod bucket;
 mod client;
 mod ini;

@@ -35,15 +35,17 @@ pub(crate) fn storage(operation: &'static str, path: &Path, source: StoreError) 
             plain(ErrorKind::Integrity, "something that is no file is in the place of the object")
         }
         StoreError::JoinError { .. } => plain(ErrorKind::Cancelled, "the runtime ended"),
-        other => match (system_code(other), network_fault(other)) {
+        other => {
             // The text of the system is behind the storage's own error, which becomes the source below.
-            (Some(code), _) => {
-                let system = Error::io(operation, io::Error::from(code));
-                plain(system.kind(), system.message())
+            let system = system_code(other).map(|code| Error::io(operation, io::Error::from(code)));
+            match (system, network_fault(other)) {
+                (Some(system), None) => plain(system.kind(), system.message()),
+                // A failed handshake is an unknown fault to the system.
+                (Some(system), Some(_)) if system.kind() != ErrorKind::Io => plain(system.kind(), system.message()),
+                (_, Some((kind, message))) => plain(kind, message),
+                (None, None) => plain(ErrorKind::Io, "the repository's storage failed"),
             }
-            (None, Some((kind, message))) => plain(kind, message),
-            (None, None) => plain(ErrorKind::Io, "the repository's storage failed"),
-        },
+        }
     };
     error.with_context("object", path).with_source(source)
 }

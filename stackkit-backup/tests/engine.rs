@@ -175,7 +175,9 @@ fn s3_trials() -> Vec<Trial> {
         s3::a_wrong_key_is_refused_at_once_and_not_told,
         s3::where_nothing_listens_is_unreachable,
         s3::where_nothing_answers_is_a_timeout,
+        s3::where_tls_is_spoken_to_a_server_without_it_is_unreachable,
         s3::a_bucket_that_is_not_there_is_not_made,
+        s3::a_limit_of_bandwidth_is_kept,
         s3::an_upload_that_stalls_fails_the_backup_in_time,
     ];
     let no_minio = (stackkit_fixtures::find_minio().is_err() && !stackkit_fixtures::is_required("minio"))

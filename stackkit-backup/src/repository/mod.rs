@@ -68,8 +68,9 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Opens the repository at `url`, and makes it if there is none: `file:///path`, an absolute path, or for tests
-    /// `memory:NAME`, which the process shares.
+    /// Opens the repository at `url`, and makes it if there is none: `file:///path`, an absolute path,
+    /// `s3://bucket/prefix?endpoint=…&region=…` with the feature `s3`, or for tests `memory:NAME`, which the process
+    /// shares. `FORMAT.md` lists what a bucket's URL can say; credentials are never a part of it.
     ///
     /// # Errors
     /// `Config` without [`RepositoryOptions::unencrypted`]; `Unsupported` for another scheme; `Integrity` or
@@ -90,7 +91,7 @@ impl Repository {
     /// # Cancel safety
     /// Cancel safe: it only reads.
     pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
-        let storage = Storage::open(url).await?;
+        let storage = options.limited(Storage::open(url).await?);
         let marker = Arc::new(Marker::read(&storage).await?);
         Ok(Self { storage, marker, options: Arc::new(options), origins: Arc::default() })
     }
@@ -108,6 +109,7 @@ impl Repository {
     }
 
     async fn create_in(storage: Storage, options: RepositoryOptions) -> Result<Self> {
+        let storage = options.limited(storage);
         let marker = Arc::new(Marker::read_or_create(&storage, &options).await?);
         if options.unencrypted && marker.is_encrypted() {
             return Err(Error::config("the repository was made for encrypted backups: say `encrypt_to`")

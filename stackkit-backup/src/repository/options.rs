@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use stackkit_core::{Clock, Error, Result};
 
 use crate::keys::{Identity, Recipient, SigningKey, TrustedKey};
-use crate::storage::ObjectLockMode;
+use crate::storage::{ObjectLockMode, Storage};
 use crate::trust::Trust;
 
 /// How a repository is opened.
@@ -115,7 +115,8 @@ impl RepositoryOptions {
         self
     }
 
-    /// Sends no more than this many bytes per second to the storage, all artifacts of this repository together.
+    /// Moves no more than this many bytes per second to the storage and from it, all artifacts of this repository
+    /// together, on average over a part of an upload. Reading from a directory of this machine is not held back.
     #[must_use]
     pub fn with_bandwidth_limit(mut self, bytes_per_second: NonZeroU64) -> Self {
         self.bandwidth_limit = Some(bytes_per_second);
@@ -128,6 +129,14 @@ impl RepositoryOptions {
     pub fn with_object_lock(mut self, mode: ObjectLockMode) -> Self {
         self.object_lock = Some(mode);
         self
+    }
+
+    /// The storage, at the speed that was asked for.
+    pub(super) fn limited(&self, storage: Storage) -> Storage {
+        match self.bandwidth_limit {
+            Some(limit) => storage.with_bandwidth_limit(limit),
+            None => storage,
+        }
     }
 
     pub(crate) fn is_single_writer(&self) -> bool {

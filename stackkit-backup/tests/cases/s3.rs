@@ -1,5 +1,6 @@
 //! Repositories in buckets, on real MinIO and on a second implementation.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use stackkit_backup::{Capabilities, Repository, VerifyLevel};
@@ -130,6 +131,30 @@ pub(crate) async fn where_nothing_answers_is_a_timeout() {
     let error = Repository::open(&url, options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.chain());
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+pub(crate) async fn where_tls_is_spoken_to_a_server_without_it_is_unreachable() {
+    let server = FileServer::start().await;
+    let keys = server.keys();
+    let url = keys.url(&server.endpoint().replace("http://", "https://"), BUCKET);
+    let error = Repository::open(&url, options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", error.chain());
+}
+
+pub(crate) async fn a_limit_of_bandwidth_is_kept() {
+    let server = FileServer::start().await;
+    let keys = server.keys();
+    let options = options().with_bandwidth_limit(NonZeroU64::new(8 << 20).unwrap());
+    let repository = Repository::open_or_create(&keys.url(server.endpoint(), BUCKET), options).await.unwrap();
+    let shelves = ["a", "b"].map(|id| Shelf::new(id).with("noise", noise(10 * FRAME, 1)));
+    let stack = stack_of(shelves);
+    let began = Instant::now();
+    let backup = repository.backup(&stack).run().await.unwrap();
+    // 20 MiB at 8 MiB a second; nobody waits after the last part, which has at most half of an artifact.
+    assert!(began.elapsed() >= Duration::from_millis(1800), "it took {:?}", began.elapsed());
+    let began = Instant::now();
+    assert!(repository.verify(backup.id(), VerifyLevel::Stored).await.unwrap().is_ok());
+    assert!(began.elapsed() >= Duration::from_millis(2000), "it took {:?}", began.elapsed());
 }
 
 pub(crate) async fn a_bucket_that_is_not_there_is_not_made() {

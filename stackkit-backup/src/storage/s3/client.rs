@@ -18,6 +18,9 @@ use crate::error::storage;
 /// The largest answer that is read into memory: a page of 1,000 names of 1 KiB each, each with its facts.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
+/// What errors name where no object is concerned.
+const THE_BUCKET: &str = "the bucket";
+
 /// A request to the bucket.
 #[derive(Debug, Clone)]
 pub(super) struct Request<'a> {
@@ -45,6 +48,11 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// What errors name: the object, or the bucket.
+    fn path(&self) -> Path {
+        self.key.cloned().unwrap_or_else(|| Path::from(THE_BUCKET))
+    }
+
     fn url(&self, bucket_url: &str) -> String {
         let mut url = bucket_url.to_owned();
         if let Some(key) = self.key {
@@ -58,10 +66,6 @@ impl<'a> Request<'a> {
             encode(&mut url, value, b"");
         }
         url
-    }
-
-    fn object(&self) -> &str {
-        self.key.map_or("", |key| key.as_ref())
     }
 }
 
@@ -88,6 +92,7 @@ pub(super) struct Refused {
 impl Refused {
     /// As an error, which names the server's code.
     pub(super) fn error(self, request: &Request<'_>) -> Error {
+        let object = request.key.map_or(THE_BUCKET, |key| key.as_ref());
         let (kind, message) = match (self.code.as_str(), self.status) {
             ("NoSuchBucket", _) => (ErrorKind::NotFound, "there is no such bucket; stackkit makes none"),
             ("RequestTimeTooSkewed", _) => (ErrorKind::Unauthenticated, "the clocks here and at the storage differ"),
@@ -114,8 +119,7 @@ impl Refused {
             }
             _ => (ErrorKind::Io, "the repository's storage failed"),
         };
-        let error =
-            Error::new(kind, message).with_operation(request.operation).with_context("object", request.object());
+        let error = Error::new(kind, message).with_operation(request.operation).with_context("object", object);
         let error = error.with_context("status", self.status.as_u16());
         if self.code.is_empty() { error } else { error.with_code(self.code) }
     }
@@ -202,7 +206,7 @@ impl Client {
     }
 
     async fn signed(&self, request: &Request<'_>) -> Result<HttpRequest> {
-        let object = Path::from(request.object());
+        let object = request.path();
         let wrong = || Error::unexpected("a request can't be put into words").with_operation(request.operation);
         let mut http = HttpRequest::new(HttpRequestBody::from(request.body.clone()));
         *http.method_mut() = request.method.clone();
@@ -231,7 +235,7 @@ impl Failure {
             Self::Other(error) => error,
             Self::Http(error) => {
                 let source = object_store::Error::Generic { store: "S3", source: Box::new(error) };
-                storage(request.operation, &Path::from(request.object()), source).with_phase(Phase::Connect)
+                storage(request.operation, &request.path(), source).with_phase(Phase::Connect)
             }
         }
     }

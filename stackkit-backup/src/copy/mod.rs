@@ -96,13 +96,16 @@ impl<'a> CopyRun<'a> {
     /// way against the manifest, and a backup exists at the target only when all of it is there. Evidence of verifies is
     /// not copied: it tells of other bytes.
     ///
+    /// A backup that was locked against deletion is locked until the same time at a target that has locks. While a copy
+    /// gets its manifest, the lease of a prune of the target is held.
+    ///
     /// A backup that is damaged, or that the target may not have, is refused in the report, and the others are copied;
     /// ask [`CopyReport::is_ok`]. An interrupted copy is made again: what is at the target already is read there, checked
     /// and not copied twice. Fragments of a backup that never got its manifest are no backup, and are removed by a
     /// garbage collection of the target.
     ///
     /// # Errors
-    /// `Config` if source and target are the same repository, or if the target trusts keys and has none to sign the
+    /// `Busy` if the target is being pruned for more than an hour; `Config` if source and target are the same repository, or if the target trusts keys and has none to sign the
     /// record of its copies with; `NotFound` for an id that the source does not have; the storages' kinds: those of the
     /// target at once, those of the source if they do not concern one backup only.
     ///
@@ -209,6 +212,8 @@ impl<'a> CopyRun<'a> {
             Ok(manifest) if manifest == transfer.raw.manifest => {
                 // A manifest without the record is what somebody else's copy left; now it is meant.
                 self.target.accept_from(&transfer.found.manifest.repository).await?;
+                // An earlier copy may have ended before its last step.
+                transfer.lock_documents().await?;
                 return Ok(Some(CopyOutcome::AlreadyThere));
             }
             Ok(_) => {

@@ -1,5 +1,7 @@
 //! Copies one backup: artifacts, what the manifest refers to, the manifest last.
 
+use std::time::Duration;
+
 use blake3::Hasher;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -7,6 +9,7 @@ use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind, Result};
 
 use super::report::CopyOutcome;
+use crate::lease::{Lease, LeaseOptions, PRUNE};
 use crate::manifest::{ArtifactRecord, SEALED_MANIFEST, ServiceRecord};
 use crate::pipeline::{Layout, Parts, Pool, Upload};
 use crate::progress::{ProgressEvent, ProgressPhase, Reporter};
@@ -20,6 +23,9 @@ const READ_BYTES: u64 = 2 << 20;
 
 /// Reads in flight for each artifact.
 const READS_AHEAD: usize = 2;
+
+/// How long a prune of the target is waited for: one that deletes thousands of backups takes its time.
+const LEASE_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// On which side something failed.
 pub(super) enum Failure {
@@ -143,14 +149,33 @@ impl Transfer<'_> {
         }
     }
 
-    /// Makes the backup exist at the target.
+    /// Makes the backup exist at the target. A garbage collection there takes a folder without a manifest for one that
+    /// was given up; under its lease no artifact goes between the last look at it and the manifest.
     async fn commit(&self) -> Result<(), Failure> {
+        let options = LeaseOptions::default().with_wait(LEASE_WAIT);
+        let lease = match Lease::acquire_with(self.target, PRUNE, "copy", &options).await {
+            Ok(lease) => lease,
+            // Then only somebody who promises to be alone collects garbage there.
+            Err(error) if error.kind() == ErrorKind::Unsupported => return self.commit_now(None).await,
+            Err(error) => return Err(Failure::Target(error)),
+        };
+        let committed = lease.hold(async { Ok(self.commit_now(Some(&lease)).await) }).await;
+        if let Err(error) = lease.release().await {
+            // Who comes next waits until it is free by itself.
+            tracing::warn!(error = %error.chain(), "the lease of a copy could not be released");
+        }
+        committed.map_err(Failure::Target)?
+    }
+
+    async fn commit_now(&self, lease: Option<&Lease>) -> Result<(), Failure> {
         let folder = &self.found.folder;
         for (service, artifact) in self.found.manifest.artifacts() {
             self.check_size(&artifact.layout(folder))
                 .await
                 .map_err(|e| Failure::Target(e.with_service(service.id.clone())))?;
         }
+        let artifacts = self.found.manifest.artifacts().map(|(_, artifact)| artifact.layout(folder).path);
+        self.lock(artifacts.collect()).await.map_err(Failure::Target)?;
         if let Some(sealed) = self.sealed().await.map_err(Failure::Source)? {
             self.put(&folder.clone().join(SEALED_MANIFEST), sealed).await.map_err(Failure::Target)?;
         }
@@ -160,7 +185,33 @@ impl Transfer<'_> {
         }
         // With this the copy becomes a backup; without the record before it, it would be a foreign one.
         self.target.accept_from(&self.found.manifest.repository).await.map_err(Failure::Target)?;
-        self.put(&folder.clone().join(MANIFEST), self.raw.manifest.clone()).await.map_err(Failure::Target)
+        if let Some(lease) = lease {
+            lease.check().await.map_err(Failure::Target)?;
+        }
+        self.put(&folder.clone().join(MANIFEST), self.raw.manifest.clone()).await.map_err(Failure::Target)?;
+        self.lock_documents().await.map_err(Failure::Target)
+    }
+
+    /// Locks the manifest and what stands beside it, if the backup is to be locked. The copy exists, whatever comes of
+    /// this.
+    pub(super) async fn lock_documents(&self) -> Result<()> {
+        let manifest = &self.found.manifest;
+        let sealed = manifest.sealed.as_ref().map(|_| SEALED_MANIFEST);
+        let signature = manifest.signature.as_ref().map(|_| SIGNATURE);
+        let names = [sealed, signature, Some(MANIFEST)].into_iter().flatten();
+        self.lock(names.map(|name| self.found.folder.clone().join(name)).collect()).await
+    }
+
+    /// Locks objects of the target until the time that the backup was locked until, if that is not over and the target
+    /// has locks.
+    async fn lock(&self, paths: Vec<Path>) -> Result<()> {
+        let until = self.found.manifest.retain_until.filter(|until| *until > self.target.clock().now());
+        let (Some(until), true) = (until, self.target.capabilities().object_lock) else { return Ok(()) };
+        let mode = self.target.options().object_lock_mode();
+        for path in paths {
+            self.target.storage().retain_until("lock a copy", &path, until, mode).await?;
+        }
+        Ok(())
     }
 
     async fn check_size(&self, layout: &Layout) -> Result<()> {

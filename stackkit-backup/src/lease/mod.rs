@@ -32,6 +32,9 @@ use crate::repository::Repository;
 /// The folder of all leases.
 pub(crate) const LEASES: &str = "leases";
 
+/// The lease of whoever removes anything, and of a copy while it makes a backup exist.
+pub(crate) const PRUNE: &str = "prune";
+
 /// How long a lease of a holder that died keeps others out. Short for people who wait, and long for a network that
 /// fails: a holder has three attempts to renew.
 const TTL: Duration = Duration::from_secs(60);
@@ -95,7 +98,7 @@ pub(crate) struct Lease {
 
 #[derive(Debug)]
 enum Means {
-    File(FileLock),
+    File(Box<FileLock>),
     Swap(Box<Swap>),
     /// The caller said that nobody else writes.
     Nothing,
@@ -132,7 +135,7 @@ impl Lease {
         let claim = Claim { name, purpose, ttl: options.ttl, wait: options.wait };
         let (storage, clock) = (repository.storage(), repository.clock());
         let taken = match storage.root() {
-            Some(root) => FileLock::acquire(root, clock, &claim).await.map(Means::File),
+            Some(root) => FileLock::acquire(root, clock, &claim).await.map(|lock| Means::File(Box::new(lock))),
             None if can_swap(repository).await? => {
                 Swap::acquire(storage, clock, &claim).await.map(|swap| Means::Swap(Box::new(swap)))
             }

@@ -77,7 +77,7 @@ impl Trouble {
 /// What there is in place of a lease.
 enum Found {
     Nothing,
-    Lease(Record, Bytes, UpdateVersion),
+    Lease(Box<Record>, Bytes, UpdateVersion),
 }
 
 impl Swap {
@@ -106,7 +106,7 @@ impl Swap {
                     continue;
                 }
             };
-            if let Some(state) = taking.write(version, before.as_ref()).await? {
+            if let Some(state) = taking.write(version, before.as_deref()).await? {
                 if let Some(before) = before {
                     owner::forget(before.random());
                 }
@@ -358,7 +358,7 @@ async fn find(storage: &Storage, path: &Path) -> Result<Found> {
                     .with_context("object", path)
                     .with_context("help", "remove the object once nobody works under this lease")
             })?;
-            Ok(Found::Lease(record, bytes, version))
+            Ok(Found::Lease(Box::new(record), bytes, version))
         }
     }
 }

@@ -364,3 +364,26 @@ pub(crate) async fn every_call_of_the_source_fails_and_a_retry_completes() {
         assert!(calls > 6, "{when:?}: {calls}");
     }
 }
+
+/// Parts, conditional writes and the lease of the target, as a bucket has them.
+#[cfg(feature = "s3")]
+pub(crate) async fn a_bucket_takes_and_gives_copies() {
+    use crate::support::s3::{BUCKET, FileServer};
+    let server = FileServer::start().await;
+    let keys = server.keys();
+    let bucket = Repository::open_or_create(&keys.url(server.endpoint(), BUCKET), options()).await.unwrap();
+    let ((from, source), (to, last)) = (fresh().await, fresh().await);
+    let stack = stack();
+    let id = back_up(&source, &stack).await;
+    for (source, target) in [(&source, &bucket), (&bucket, &last)] {
+        let report = source.copy_to(target).run().await.unwrap();
+        assert!(report.is_ok() && report.copied_bytes() > 6 * FRAME as u64, "{report}");
+        let again = source.copy_to(target).run().await.unwrap();
+        assert_eq!(again.backups[0].outcome, CopyOutcome::AlreadyThere);
+        restores(target, &id, &stack).await;
+    }
+    assert_eq!(objects(&*from).await, objects(&*to).await);
+    let lease = std::fs::read(server.repository().join("leases/prune.json")).unwrap();
+    let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap();
+    assert_eq!((&lease["holder"]["purpose"], &lease["state"]), (&"copy".into(), &"released".into()));
+}

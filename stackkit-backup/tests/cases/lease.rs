@@ -93,3 +93,22 @@ pub(crate) async fn a_cancelled_restore_is_in_nobodys_way() {
         again.await.unwrap().unwrap();
     }
 }
+
+/// Compare-and-swap as a bucket has it.
+#[cfg(feature = "s3")]
+pub(crate) async fn restores_from_a_bucket_wait_for_each_other() {
+    use crate::support::s3::{BUCKET, FileServer};
+    let server = FileServer::start().await;
+    let keys = server.keys();
+    let repository = Repository::open_or_create(&keys.url(server.endpoint(), BUCKET), options()).await.unwrap();
+    let shelf = Shelf::new("shelf").with("x", text(100, 1));
+    let stack = stack_of([shelf]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let restores = (0..3).map(|_| restore(&repository, backup.id(), &stack));
+    for report in futures_util::future::join_all(restores).await {
+        assert!(report.unwrap().warnings.is_empty());
+    }
+    let lease = std::fs::read(server.repository().join("leases/restore-shop.json")).unwrap();
+    let lease: serde_json::Value = serde_json::from_slice(&lease).unwrap();
+    assert_eq!((lease["epoch"].as_u64(), &lease["state"]), (Some(3), &"released".into()));
+}

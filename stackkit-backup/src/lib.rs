@@ -70,7 +70,7 @@ pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
-pub use restore::{StackRestorePlan, StackRestoreReport};
+pub use restore::{RestoreRun, StackRestorePlan, StackRestoreReport};
 pub use retention::{
     Announcement, BackupSummary, Inventory, Period, PruneOutcome, PruneReport, PruneResult, Retention, RetentionAction,
     RetentionDecision, RetentionPlan, RetentionReason, RetentionTotals, SummaryState,

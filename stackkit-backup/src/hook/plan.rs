@@ -21,6 +21,8 @@ pub(crate) struct Hooks<'a> {
     hooks: Vec<Planned<'a>>,
     subject: Subject,
     progress: Reporter,
+    /// The first moment was reached, so that there may be something to undo.
+    have_begun: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -58,11 +60,12 @@ impl<'a> Hooks<'a> {
             };
             planned.push(Planned { hook, service, has_run: AtomicBool::new(false) });
         }
-        Ok(Self { hooks: planned, subject, progress })
+        Ok(Self { hooks: planned, subject, progress, have_begun: AtomicBool::new(false) })
     }
 
     /// Runs the hooks of a moment without a service; the first that fails ends it.
     pub(crate) async fn run(&self, point: HookPoint) -> Result<()> {
+        self.have_begun.store(true, Ordering::Relaxed);
         let outcome = point.is_after().then_some(HookOutcome::Succeeded);
         for planned in self.of(point, None) {
             self.run_one(planned, outcome).await?;
@@ -84,9 +87,11 @@ impl<'a> Hooks<'a> {
         self.run_always(error, |planned| planned.service.as_ref() == Some(service)).await;
     }
 
-    /// Runs what always runs and has not run, for an operation that failed.
+    /// Runs what always runs and has not run, for an operation that failed; nothing if it failed before its first hooks.
     pub(crate) async fn ended(&self, error: &Error) {
-        self.run_always(error, |_| true).await;
+        if self.have_begun.load(Ordering::Relaxed) {
+            self.run_always(error, |_| true).await;
+        }
     }
 
     async fn run_always(&self, error: &Error, filter: impl Fn(&Planned<'_>) -> bool) {

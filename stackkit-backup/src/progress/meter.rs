@@ -169,6 +169,7 @@ impl State {
                 self.began = now;
             }
             ProgressEvent::Phase { phase, expected_bytes } => self.enter(*phase, *expected_bytes, now),
+            ProgressEvent::Expected { bytes } => self.expected_bytes = Some(*bytes),
             ProgressEvent::Written { service, artifact, plain_bytes, stored_bytes }
             | ProgressEvent::Stored { service, artifact, plain_bytes, stored_bytes } => {
                 self.artifacts.insert((service.clone(), artifact.clone()), (*plain_bytes, *stored_bytes));

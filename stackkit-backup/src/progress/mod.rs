@@ -1,5 +1,6 @@
 //! What an operation tells while it runs: one stream of events, and a meter that makes rate and time left of it.
 
+mod counted;
 mod meter;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use stackkit_core::ServiceId;
 use stackkit_core::backup::ArtifactName;
 
+pub(crate) use counted::{Counted, Steps};
 pub use meter::{ArtifactProgress, Meter, ProgressSnapshot};
 
 use crate::hook::HookPoint;
@@ -121,9 +123,14 @@ pub enum ProgressEvent {
     Phase {
         /// Which one.
         phase: ProgressPhase,
-        /// How many bytes it will read: for [`ProgressPhase::Dumping`] as many as in the stack's last backup, else the
-        /// exact number. `None`: not known.
+        /// How many bytes it will read: for [`ProgressPhase::Dumping`] an estimate (see [`Expected`](Self::Expected)),
+        /// else the exact number. `None`: not known, or not yet.
         expected_bytes: Option<u64>,
+    },
+    /// Backup: the stack's last backup was looked up, so it is known how many bytes there will be about.
+    Expected {
+        /// As many as that one read of the same services.
+        bytes: u64,
     },
     /// Backup, restore: a hook runs.
     Hook {

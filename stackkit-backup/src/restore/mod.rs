@@ -2,30 +2,23 @@
 //! is needed has been checked.
 
 mod plan;
+mod run;
 mod source;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use stackkit_core::backup::{
-    ArtifactSource, BackupProvider, CensusDifference, RestoreContext, RestoreOptions, RestorePlan, RestoreReport,
-    TargetState,
-};
+use stackkit_core::backup::{ArtifactSource, BackupProvider, CensusDifference, RestoreOptions, RestoreReport};
 use stackkit_core::{Error, ErrorKind, Result, Service, Stack};
 
 pub use plan::StackRestorePlan;
+pub use run::RestoreRun;
 pub(crate) use source::ServiceSource;
 
 use crate::id::BackupId;
-use crate::lease::Lease;
 use crate::manifest::ServiceRecord;
 use crate::repository::{Found, Repository};
-use crate::verify::{Check, Share, VerifyLevel};
-
-/// What a report says if no lease could be had.
-const UNPROTECTED: &str =
-    "the repository can only be read, so nothing kept another restore into this stack from running at the same time";
 
 /// What a restore did, service by service, in the order in which it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,132 +94,20 @@ impl Repository {
         })
     }
 
-    /// Carries out a plan: checks every byte of every service that is restored, and only then touches the first store.
-    /// Services are restored one after the other in the plan's order; the first failure ends it.
-    ///
-    /// Meanwhile it holds the lease `restore-<stack>` of the repository, so no two restores from it into a stack of this
-    /// name run at once. A repository that can only be read gives no lease: then a warning in the report says that
-    /// nothing kept others out.
+    /// Prepares to carry out a plan; [`RestoreRun::run`] does it.
+    pub fn restore<'a>(&'a self, plan: StackRestorePlan, stack: &'a Stack) -> RestoreRun<'a> {
+        RestoreRun::new(self, plan, stack)
+    }
+
+    /// Carries out a plan without hooks and without telling its progress: see [`restore`](Self::restore).
     ///
     /// # Errors
-    /// `Busy` naming the holder if another restore into the stack holds the lease for 120 s; `Unsupported` if the
-    /// storage can give none and [`single_writer`](crate::RepositoryOptions::single_writer) was not said; `Cancelled` if
-    /// the lease could not be renewed while services were restored; `Integrity` if a byte of the backup is damaged,
-    /// before any store is touched; `Incompatible` if the manifest or a target changed since the plan was made, or if
-    /// the plan misses what it needs; the provider's error, naming the service, with the state of its target, and with
-    /// the services that are restored already.
+    /// As [`RestoreRun::run`].
     ///
     /// # Cancel safety
-    /// Dropping the future during the checks changes nothing. Later the service that is being restored is left as its
-    /// adapter says; those before it are restored, those after it untouched. In a
-    /// repository that is no directory the lease then keeps other processes out for 70 s.
+    /// As [`RestoreRun::run`].
     pub async fn apply_restore(&self, plan: StackRestorePlan, stack: &Stack) -> Result<StackRestoreReport> {
-        let name = format!("restore-{}", stack.name());
-        let lease = match Lease::acquire(self, &name, "restore").await {
-            Ok(lease) => lease,
-            // Bringing data back from a copy that nobody may write to must be possible.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                tracing::warn!(error = %error.chain(), "a restore goes on without a lease");
-                let mut report = Box::pin(self.restore_all(plan, stack)).await?;
-                report.warnings.push(UNPROTECTED.to_owned());
-                return Ok(report);
-            }
-            Err(error) => return Err(error.with_target(TargetState::Old)),
-        };
-        let restored = lease.hold(Box::pin(self.restore_all(plan, stack))).await;
-        if let Err(error) = lease.release().await {
-            // The next restore waits until it is free by itself.
-            tracing::warn!(error = %error.chain(), "the lease of a restore could not be released");
-        }
-        restored
-    }
-
-    async fn restore_all(&self, plan: StackRestorePlan, stack: &Stack) -> Result<StackRestoreReport> {
-        let untouched = |e: Error| e.with_target(TargetState::Old);
-        let found = self.find(&plan.backup).await.map_err(untouched)?;
-        if found.blake3 != plan.manifest_blake3 {
-            let changed = Error::new(ErrorKind::Incompatible, "the manifest changed since the plan was made");
-            return Err(untouched(changed.with_context("backup", plan.backup)));
-        }
-        let steps = self.steps(&found, plan.services, stack).map_err(untouched)?;
-        for step in &steps {
-            self.check_service(&found, step.record).await.map_err(untouched)?;
-        }
-        let mut services: Vec<RestoreReport> = Vec::with_capacity(steps.len());
-        for step in steps {
-            let source = ServiceSource::new(self, &found.folder, step.record);
-            match step.restore(&source, stack).await {
-                Ok(report) => services.push(report),
-                Err(error) => {
-                    let done: Vec<_> = services.iter().map(|report| report.service.as_str()).collect();
-                    return Err(match done.is_empty() {
-                        true => error,
-                        false => error.with_context("restored_before", done.join(",")),
-                    });
-                }
-            }
-        }
-        Ok(StackRestoreReport { backup: plan.backup, services, warnings: Vec::new() })
-    }
-
-    /// Joins each plan with its record and its service; refuses what can't be carried out.
-    fn steps<'a>(&self, found: &'a Found, plans: Vec<RestorePlan>, stack: &Stack) -> Result<Vec<Step<'a>>> {
-        plans
-            .into_iter()
-            .map(|plan| {
-                let record = found.manifest.service(plan.service.as_str())?;
-                let service = Arc::clone(in_stack(stack, plan.service.as_str())?);
-                provider_of(&*service, record)?;
-                if !plan.missing.is_empty() {
-                    return Err(Error::new(ErrorKind::Incompatible, "the plan misses what it needs")
-                        .with_context("missing", plan.missing.join("; "))
-                        .with_service(plan.service.clone()));
-                }
-                Ok(Step { plan, record, service })
-            })
-            .collect()
-    }
-
-    /// Checks stored and plain bytes of all artifacts of a service.
-    async fn check_service(&self, found: &Found, record: &ServiceRecord) -> Result<()> {
-        let check = Check { repository: self, folder: &found.folder, level: VerifyLevel::Content };
-        for artifact in &record.artifacts {
-            let verdict = check.artifact(record, artifact, &Share::Whole, None).await?;
-            if let Some(finding) = verdict.findings.first() {
-                return Err(Error::integrity(format!("the backup is damaged: {finding}"))
-                    .with_context("artifact", &artifact.spec.name)
-                    .with_context("backup", found.manifest.id)
-                    .with_service(record.id.clone()));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One service of a restore.
-struct Step<'a> {
-    plan: RestorePlan,
-    record: &'a ServiceRecord,
-    service: Arc<dyn Service>,
-}
-
-impl Step<'_> {
-    async fn restore(self, source: &ServiceSource, stack: &Stack) -> Result<RestoreReport> {
-        let id = self.record.id.clone();
-        let provider = provider_of(&*self.service, self.record)?;
-        let expected = self.record.census.as_ref().map(|census| &census.value);
-        let mut context = RestoreContext::new().with_clock(stack.clock().clone());
-        if let Some(expected) = expected {
-            context = context.with_expected(expected.clone());
-        }
-        let report = provider.restore(self.plan, source, &context).await.map_err(|e| e.with_service(id.clone()))?;
-        match expected.and_then(|expected| difference(&report.differences(expected))) {
-            None => Ok(report),
-            Some(difference) => Err(Error::integrity("the restored data is not what was dumped")
-                .with_context("difference", difference)
-                .with_target(TargetState::New)
-                .with_service(id)),
-        }
+        self.restore(plan, stack).run().await
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use stackkit_core::Result;
 use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource};
+use stackkit_core::{Clock, Result, ServiceId};
 
 use crate::keys::Identity;
 use crate::manifest::ServiceRecord;
 use crate::pipeline::{Layout, read_all, read_range};
+use crate::progress::{Counted, Reporter};
 use crate::repository::Repository;
 
 /// Reads from the repository; every byte is checked on its way.
@@ -21,6 +22,9 @@ pub(crate) struct ServiceSource {
     identity: Option<Identity>,
     infos: Vec<ArtifactInfo>,
     layouts: Vec<Layout>,
+    service: ServiceId,
+    /// Who is told of bytes that are read, and by which clock.
+    progress: Option<(Reporter, Clock)>,
 }
 
 impl ServiceSource {
@@ -30,7 +34,15 @@ impl ServiceSource {
             identity: repository.identity().cloned(),
             infos: service.artifacts.iter().map(|artifact| artifact.info()).collect(),
             layouts: service.artifacts.iter().map(|artifact| artifact.layout(folder)).collect(),
+            service: service.id.clone(),
+            progress: None,
         }
+    }
+
+    /// Tells the bytes of artifacts that are read from their beginning.
+    pub(crate) fn with_progress(mut self, progress: &Reporter, clock: &Clock) -> Self {
+        self.progress = Some((progress.clone(), clock.clone()));
+        self
     }
 
     fn layout(&self, name: &ArtifactName) -> Result<Layout> {
@@ -49,7 +61,11 @@ impl ArtifactSource for ServiceSource {
     }
 
     async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
-        Ok(read_all(Arc::clone(&self.store), self.layout(name)?, self.identity.as_ref()).await?.0)
+        let reader = read_all(Arc::clone(&self.store), self.layout(name)?, self.identity.as_ref()).await?.0;
+        Ok(match &self.progress {
+            None => reader,
+            Some((progress, clock)) => Counted::wrap(reader, progress, clock, &self.service, name),
+        })
     }
 
     async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {

@@ -1,9 +1,8 @@
 //! The work of a backup until its manifest can be written: hooks, pins, dumps.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use stackkit_core::backup::DumpContext;
 use stackkit_core::{Error, ErrorKind, Result, Service};
@@ -42,17 +41,22 @@ pub(super) struct Job<'a> {
     pub(super) services: Vec<Arc<dyn Service>>,
     pub(super) shared: Arc<Shared>,
     pub(super) hooks: Hooks<'a>,
+    /// As many bytes as the last backup had, once that is known.
+    pub(super) expected_bytes: OnceLock<u64>,
 }
 
 impl Job<'_> {
     /// Runs hooks, pins all points and runs all dumps.
     pub(super) async fn dump(&self) -> Result<Dumped> {
+        beside(self.pin_and_dump(), self.estimate()).await
+    }
+
+    async fn pin_and_dump(&self) -> Result<Dumped> {
         let clock = &self.shared.clock;
-        let ((began, barrier), last) = beside(self.pin(), self.last_backup()).await;
+        let (began, barrier) = self.pin().await;
         let barrier = barrier?;
         let pinned = clock.instant();
-        let expected_bytes = last.and_then(|last| self.expected_bytes(&last));
-        self.shared.progress.phase(ProgressPhase::Dumping, expected_bytes);
+        self.shared.progress.phase(ProgressPhase::Dumping, self.expected_bytes.get().copied());
         let dumps = stream::iter(barrier.services.into_iter().enumerate())
             .map(|(place, pinned)| async move { (place, self.dump_one(pinned).await) })
             .buffer_unordered(DUMPS_AT_ONCE);
@@ -122,17 +126,21 @@ impl Job<'_> {
         Ok(Barrier { services: all, spread: barrier.spread })
     }
 
-    /// The stack's backup before this one, for an estimate, if anybody wants one.
-    async fn last_backup(&self) -> Option<Manifest> {
+    /// Tells how much the stack's backup before this one read, if anybody listens: no dump waits for that.
+    async fn estimate(&self) {
         if !self.shared.progress.is_heard() {
-            return None;
+            return;
         }
         // Without it there is no estimate; the commit looks again, and tells what is wrong.
-        self.settings.repository.newest(self.settings.stack.name()).await.ok().flatten().map(|found| found.manifest)
+        let Ok(Some(last)) = self.settings.repository.newest(self.settings.stack.name()).await else { return };
+        if let Some(bytes) = self.bytes_in(&last.manifest) {
+            let bytes = *self.expected_bytes.get_or_init(|| bytes);
+            self.shared.progress.tell(|| ProgressEvent::Expected { bytes });
+        }
     }
 
-    /// As many bytes as the same services had in the last backup; `None` if it misses one of them.
-    fn expected_bytes(&self, last: &Manifest) -> Option<u64> {
+    /// How many bytes the same services had in another backup; `None` if it misses one of them.
+    fn bytes_in(&self, last: &Manifest) -> Option<u64> {
         let bytes = |service: &Arc<dyn Service>| {
             let record = last.service(service.id().as_str()).ok()?;
             Some(record.artifacts.iter().map(|artifact| artifact.plain.bytes).fold(0, u64::saturating_add))
@@ -218,19 +226,12 @@ impl Job<'_> {
     }
 }
 
-/// Waits for `work`, and polls `beside` until then: it gives what it has by the end of the work.
-async fn beside<T, U>(work: impl Future<Output = T>, beside: impl Future<Output = Option<U>>) -> (T, Option<U>) {
-    let (mut work, mut beside) = (std::pin::pin!(work), std::pin::pin!(beside.fuse()));
-    let mut found = None;
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return (done, found),
-            value = &mut beside, if found.is_none() => match value {
-                Some(value) => found = Some(value),
-                None => return (work.await, None),
-            },
-        }
+/// Waits for `work`, and polls what runs beside it until then.
+async fn beside<T>(work: impl Future<Output = T>, beside: impl Future<Output = ()>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        () = beside => work.await,
     }
 }
 

@@ -9,7 +9,7 @@ mod sink;
 mod trigger;
 mod unfinished;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -224,7 +224,8 @@ impl<'a> BackupRun<'a> {
         let mut unfinished = Unfinished::new(&shared);
         shared.progress.started(Operation::Backup);
         shared.progress.phase(ProgressPhase::Preparing, None);
-        let job = Job { settings: &settings, services, shared: Arc::clone(&shared), hooks };
+        let job =
+            Job { settings: &settings, services, shared: Arc::clone(&shared), hooks, expected_bytes: OnceLock::new() };
         let head = Head { id, started, retain_until };
         let manifest = match unless_stopped(stop, job.make(head)).await {
             Ok(manifest) => manifest,

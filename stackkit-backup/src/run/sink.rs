@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,14 +16,8 @@ use crate::manifest::{
     ArtifactRecord, Compression, Encryption, Extra, FramesRecord, PlainRecord, StoredRecord, artifact_path,
 };
 use crate::pipeline::{Destination, FRAME_BYTES, Parts, StoredArtifact, Writer, ZSTD_LEVEL};
-use crate::progress::{ProgressEvent, Reporter};
+use crate::progress::{ProgressEvent, Reporter, Steps};
 use crate::storage::Storage;
-
-/// Plain bytes between two events of one artifact: a few dozen a second at full speed.
-const PROGRESS_STEP_BYTES: u64 = 8 << 20;
-
-/// A slow artifact tells its bytes at least so often, while there are any.
-const PROGRESS_STEP: Duration = Duration::from_secs(1);
 
 /// What all sinks of a backup share.
 pub(crate) struct Shared {
@@ -110,13 +103,12 @@ impl ArtifactSink for ServiceSink {
         let started = self.shared.clock.instant();
         Ok(Box::new(SinkWriter {
             started,
-            told: started,
+            steps: Steps::new(&self.shared.clock),
             shared: Arc::clone(&self.shared),
             service: self.service.clone(),
             spec,
             path,
             writer,
-            told_bytes: 0,
             entry,
         }))
     }
@@ -141,8 +133,7 @@ struct SinkWriter {
     path: String,
     writer: Writer,
     started: Instant,
-    told: Instant,
-    told_bytes: u64,
+    steps: Steps,
     entry: Entry,
 }
 
@@ -178,14 +169,9 @@ impl SinkWriter {
     /// Tells how far it is, if that is worth an event.
     fn tell_bytes(&mut self) {
         let plain_bytes = self.writer.plain_bytes();
-        if plain_bytes == self.told_bytes || !self.shared.progress.is_heard() {
+        if !self.shared.progress.is_heard() || !self.steps.is_due(plain_bytes) {
             return;
         }
-        let now = self.shared.clock.instant();
-        if plain_bytes - self.told_bytes < PROGRESS_STEP_BYTES && now.duration_since(self.told) < PROGRESS_STEP {
-            return;
-        }
-        (self.told, self.told_bytes) = (now, plain_bytes);
         let (service, artifact) = (self.service.clone(), self.spec.name.clone());
         let stored_bytes = self.writer.stored_bytes();
         self.shared.progress.tell(|| ProgressEvent::Written { service, artifact, plain_bytes, stored_bytes });

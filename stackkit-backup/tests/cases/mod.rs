@@ -7,13 +7,16 @@ pub(crate) mod damage;
 pub(crate) mod encrypted;
 pub(crate) mod faults;
 pub(crate) mod flips;
+pub(crate) mod hooks;
 pub(crate) mod killed;
 pub(crate) mod lease;
 pub(crate) mod matrix;
+pub(crate) mod progress;
 pub(crate) mod restore;
 pub(crate) mod retention;
 #[cfg(feature = "s3")]
 pub(crate) mod s3;
+pub(crate) mod schedule;
 pub(crate) mod stream;
 pub(crate) mod trust;
 pub(crate) mod verify;

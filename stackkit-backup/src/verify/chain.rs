@@ -10,7 +10,7 @@ use serde_json::Value;
 use stackkit_core::{Error, ErrorKind, Result};
 
 use crate::id::BackupId;
-use crate::manifest::{Previous, canonical};
+use crate::manifest::{Manifest, Previous, canonical};
 use crate::repository::{BackupEntry, EntryState, Repository};
 
 /// The folder of the records of backups that were deleted by a policy.
@@ -126,6 +126,8 @@ struct Link {
     finished: Timestamp,
     blake3: String,
     prev: Option<Previous>,
+    /// The repository that the manifest was written to: of a copy another one.
+    repository: String,
 }
 
 /// What lies in a stack's folder.
@@ -168,9 +170,12 @@ impl Repository {
         for (prev, by) in named {
             let wanted = ChainHead::new(prev.id, prev.manifest_blake3.clone());
             let named_by = format!("the manifest of {by} names it");
-            findings.extend(self.expect(stack, &links, &wanted, ChainFault::Missing, &named_by).await?);
+            let found = self.expect(stack, &links, &wanted, ChainFault::Missing, &named_by).await?;
+            // A copy may have been made without the one before it; only the repository of both can miss that.
+            let copied = links.good.get(&by).is_some_and(|link| link.repository != self.id());
+            findings.extend(found.filter(|found| !(copied && found.fault == ChainFault::Missing)));
         }
-        findings.extend(unchained(&links.good));
+        findings.extend(unchained(&links.good, self.id()));
         if let Some(known) = known_head {
             let why = "it was the newest backup";
             findings.extend(self.expect(stack, &links, known, ChainFault::RolledBack, why).await?);
@@ -264,8 +269,8 @@ fn link_of(entry: BackupEntry) -> (BackupId, Seen) {
     let seen = match (entry.state, entry.manifest_blake3) {
         (EntryState::Damaged(error), _) => Seen::Damaged(error),
         (EntryState::Ready(manifest) | EntryState::Announced(manifest), Some(blake3)) => {
-            let (started, finished) = (manifest.started, manifest.finished);
-            Seen::Good(Link { started, finished, blake3, prev: manifest.prev })
+            let Manifest { started, finished, prev, repository, .. } = *manifest;
+            Seen::Good(Link { started, finished, blake3, prev, repository })
         }
         _ => Seen::Nothing,
     };
@@ -276,12 +281,14 @@ fn damaged(backup: BackupId, error: &Error) -> ChainFinding {
     ChainFinding { backup, fault: ChainFault::Damaged, message: format!("the manifest can't be used: {error}") }
 }
 
-/// Manifests that name none before them, although a chained one was finished before they began. The first backup of a
-/// stack names none, and neither do those of a version that did not chain.
-fn unchained(links: &BTreeMap<BackupId, Link>) -> Vec<ChainFinding> {
-    let chained_since = links.values().filter(|link| link.prev.is_some()).map(|link| link.finished).min();
+/// Manifests of this repository that name none before them, although a chained one was finished before they began. The
+/// first backup of a stack names none, and neither do those of a version that did not chain; a copy's chain is that of
+/// its own repository.
+fn unchained(links: &BTreeMap<BackupId, Link>, repository: &str) -> Vec<ChainFinding> {
+    let own = || links.iter().filter(|(_, link)| link.repository == repository);
+    let chained_since = own().filter(|(_, link)| link.prev.is_some()).map(|(_, link)| link.finished).min();
     let Some(since) = chained_since else { return Vec::new() };
-    let late = links.iter().filter(|(_, link)| link.prev.is_none() && link.started > since);
+    let late = own().filter(|(_, link)| link.prev.is_none() && link.started > since);
     let message = "the manifest names no backup before it, although there was one";
     late.map(|(id, _)| ChainFinding { backup: *id, fault: ChainFault::Unchained, message: message.to_owned() })
         .collect()

@@ -57,12 +57,22 @@ impl When {
     }
 }
 
+/// What is left of a small object whose write fails halfway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Puts {
+    /// Nothing, as in a directory, a bucket, or memory.
+    Whole,
+    /// Its first half.
+    Torn,
+}
+
 /// Which call fails, and how; shared by every store that is wrapped with it.
 #[derive(Debug)]
 pub(crate) struct Plan {
     calls: AtomicUsize,
     fail_at: AtomicUsize,
     when: When,
+    puts: Puts,
     /// Only calls of this name are counted.
     only: Option<&'static str>,
     /// The process has ended: no call has an effect any more.
@@ -91,6 +101,11 @@ impl Plan {
         Arc::new(Self::failing(fail_at, when))
     }
 
+    /// As [`new`](Self::new), and says what is left of a torn small object.
+    pub(crate) fn with_puts(fail_at: usize, when: When, puts: Puts) -> Arc<Self> {
+        Arc::new(Self { puts, ..Self::failing(fail_at, when) })
+    }
+
     /// As [`new`](Self::new), and counts only the calls of that name.
     pub(crate) fn only(name: &'static str, fail_at: usize, when: When) -> Arc<Self> {
         Arc::new(Self { only: Some(name), ..Self::failing(fail_at, when) })
@@ -107,6 +122,7 @@ impl Plan {
             calls: AtomicUsize::new(0),
             fail_at: AtomicUsize::new(fail_at),
             when,
+            puts: Puts::Torn,
             only: None,
             dead: AtomicBool::new(false),
             cut: Notify::new(),

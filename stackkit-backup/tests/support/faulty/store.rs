@@ -14,7 +14,7 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-use super::{Name, Plan, injected};
+use super::{Name, Plan, Puts, injected};
 
 /// The name of the call that uploads a part.
 pub(crate) const PUT_PART: &str = "put a part";
@@ -66,7 +66,13 @@ async fn torn_body(found: Result<GetResult>) -> Option<GetResult> {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let (half, half_opts) = (half_of(&payload), opts.clone());
-        let torn = async { drop(self.inner.put_opts(location, half, half_opts).await) };
+        // What is changed by compare-and-swap lies in a storage that puts whole objects.
+        let whole = self.plan.puts == Puts::Whole || location.prefix_matches(&Path::from("leases"));
+        let torn = async {
+            if !whole {
+                drop(self.inner.put_opts(location, half, half_opts).await);
+            }
+        };
         let put = self.plan.call(Name("put", location), self.inner.put_opts(location, payload, opts), torn).await?;
         if self.plan.loses(location) {
             cut(&*self.inner, location, |bytes| bytes - 1).await?;

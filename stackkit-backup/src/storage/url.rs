@@ -20,7 +20,7 @@ pub(super) enum Location {
     Memory(String),
     /// In a bucket.
     #[cfg(feature = "s3")]
-    Bucket(super::s3::BucketLocation),
+    Bucket(Box<super::s3::BucketLocation>),
 }
 
 impl Location {
@@ -43,7 +43,7 @@ impl Location {
         match parsed.scheme() {
             "file" => directory_of(url, &parsed).map(Self::Directory),
             #[cfg(feature = "s3")]
-            "s3" => super::s3::BucketLocation::parse(&parsed).map(Self::Bucket),
+            "s3" => super::s3::BucketLocation::parse(&parsed).map(Box::new).map(Self::Bucket),
             #[cfg(not(feature = "s3"))]
             "s3" => Err(Error::new(
                 ErrorKind::Unsupported,

@@ -1,11 +1,11 @@
 //! Repositories in buckets, on real MinIO and on a second implementation.
 
 use std::num::NonZeroU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stackkit_backup::{Capabilities, Repository, VerifyLevel};
-use stackkit_core::ErrorKind;
 use stackkit_core::backup::RestoreOptions;
+use stackkit_core::{Clock, ErrorKind};
 use stackkit_fixtures::{BlackHole, BucketKind, MinioServer, RefusedPort};
 
 use crate::support::s3::{BUCKET, FileServer, Keys, StallingProxy};
@@ -97,7 +97,7 @@ pub(crate) async fn a_backup_survives_a_restart_of_its_storage() {
 pub(crate) async fn a_wrong_key_is_refused_at_once_and_not_told() {
     let server = FileServer::start().await;
     let keys = Keys::new("testkey", "hunter2hunter2");
-    let began = Instant::now();
+    let began = Clock::system().instant();
     let error = Repository::open_or_create(&keys.url(server.endpoint(), BUCKET), options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{}", error.chain());
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
@@ -117,7 +117,7 @@ pub(crate) async fn where_nothing_listens_is_unreachable() {
     let port = RefusedPort::bind().unwrap();
     let keys = Keys::new("a", "b");
     let url = keys.url(&format!("http://{}", port.address()), BUCKET);
-    let began = Instant::now();
+    let began = Clock::system().instant();
     let error = Repository::open(&url, options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", error.chain());
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
@@ -127,7 +127,7 @@ pub(crate) async fn where_nothing_answers_is_a_timeout() {
     let hole = BlackHole::open().await.unwrap();
     let keys = Keys::new("a", "b");
     let url = keys.url_with_timeout(&format!("http://{}", hole.address()), BUCKET, 1);
-    let began = Instant::now();
+    let began = Clock::system().instant();
     let error = Repository::open(&url, options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.chain());
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
@@ -148,11 +148,11 @@ pub(crate) async fn a_limit_of_bandwidth_is_kept() {
     let repository = Repository::open_or_create(&keys.url(server.endpoint(), BUCKET), options).await.unwrap();
     let shelves = ["a", "b"].map(|id| Shelf::new(id).with("noise", noise(10 * FRAME, 1)));
     let stack = stack_of(shelves);
-    let began = Instant::now();
+    let began = Clock::system().instant();
     let backup = repository.backup(&stack).run().await.unwrap();
     // 20 MiB at 8 MiB a second; nobody waits after the last part, which has at most half of an artifact.
     assert!(began.elapsed() >= Duration::from_millis(1800), "it took {:?}", began.elapsed());
-    let began = Instant::now();
+    let began = Clock::system().instant();
     assert!(repository.verify(backup.id(), VerifyLevel::Stored).await.unwrap().is_ok());
     assert!(began.elapsed() >= Duration::from_millis(2000), "it took {:?}", began.elapsed());
 }
@@ -178,7 +178,7 @@ pub(crate) async fn an_upload_that_stalls_fails_the_backup_in_time() {
     let stack = stack_of([Shelf::new("big").with("noise", noise(24 * FRAME, 1))]);
     // In the middle of the second part or later.
     proxy.stall_after(8 << 20);
-    let began = Instant::now();
+    let began = Clock::system().instant();
     let error = repository.backup(&stack).run().await.unwrap_err();
     assert!(proxy.has_stalled(), "the backup failed too early: {}", error.chain());
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.chain());

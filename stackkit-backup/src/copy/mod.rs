@@ -17,7 +17,7 @@ pub use report::{CopiedBackup, CopyOutcome, CopyReport};
 use self::transfer::{Failure, Transfer};
 use crate::id::BackupId;
 use crate::progress::{Operation, Progress, ProgressPhase, Reporter};
-use crate::repository::{BackupEntry, EntryState, MANIFEST, PRUNED, Repository, folder_of};
+use crate::repository::{BackupEntry, EntryState, MANIFEST, PRUNED, Repository, folder_of, is_unusable};
 
 /// A copy that is being prepared: see [`Repository::copy_to`].
 #[must_use = "a copy does nothing until it is run"]
@@ -172,7 +172,7 @@ impl<'a> CopyRun<'a> {
         let refused = |error: Error| Ok(CopyOutcome::Refused { finding: error.to_string() });
         let transfer = match self.open(id, stack, reporter).await {
             Ok(transfer) => transfer,
-            Err(error) if is_of_one_backup(&error) => return refused(error),
+            Err(error) if is_unusable(&error) => return refused(error),
             Err(error) => return Err(error),
         };
         if let Some(outcome) = self.known(id, stack, &transfer).await? {
@@ -180,7 +180,7 @@ impl<'a> CopyRun<'a> {
         }
         match transfer.run().await {
             Ok(outcome) => Ok(outcome),
-            Err(Failure::Source(error)) if is_of_one_backup(&error) => refused(error),
+            Err(Failure::Source(error)) if is_unusable(&error) => refused(error),
             Err(Failure::Source(error) | Failure::Target(error)) => Err(error.with_context("backup", id)),
         }
     }
@@ -233,16 +233,4 @@ impl<'a> CopyRun<'a> {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether an error of the source says something of one backup, so that others may still be copied.
-fn is_of_one_backup(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound
-            | ErrorKind::Integrity
-            | ErrorKind::Incompatible
-            | ErrorKind::Io
-            | ErrorKind::PermissionDenied
-    )
 }

@@ -18,7 +18,7 @@ pub(crate) use cache::Raw;
 pub use list::{BackupEntry, EntryState};
 pub(crate) use marker::Marker;
 pub use options::RepositoryOptions;
-pub(crate) use read::Found;
+pub(crate) use read::{Found, is_unusable};
 
 use crate::copy::Origins;
 use crate::id::BackupId;

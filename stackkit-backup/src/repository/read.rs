@@ -203,7 +203,7 @@ fn check_signature(record: &SignatureRecord, raw: &Raw) -> Result<TrustedKey> {
 }
 
 /// Whether an error is about one manifest, and not about the repository: one bad sector must not hide all other backups.
-pub(super) fn is_unusable(error: &Error) -> bool {
+pub(crate) fn is_unusable(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NotFound

@@ -133,6 +133,7 @@ fn main() -> ExitCode {
         retention::every_call_of_a_prune_fails,
         retention::gc_keeps_a_backup_that_runs,
         retention::gc_removes_what_crashes_left,
+        retention::gc_removes_unfinished_uploads,
         retention::every_call_of_gc_fails,
         retention::many_backups_are_planned_in_little_time_and_memory,
         restore::a_wiped_stack_comes_back,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use stackkit_core::{Error, ErrorKind, Result};
 
 use super::inventory::Stock;
@@ -13,9 +14,15 @@ use super::report::{PruneOutcome, PruneReport};
 use super::tombstone::{FoundTombstone, TOMBSTONE_SCHEMA, Tombstone, record_of};
 use crate::id::BackupId;
 use crate::lease::{Lease, LeaseOptions};
-use crate::manifest::Extra;
+use crate::manifest::{Extra, Previous};
 use crate::repository::{Repository, TOMBSTONE};
 use crate::storage::Deleted;
+
+/// Tombstones that are written at once: enough to hide the latency of a storage in a network.
+const CALLS_AT_ONCE: usize = 16;
+
+/// Backups that are deleted at once. Each deletes several objects at once itself.
+const PURGES_AT_ONCE: usize = 4;
 
 /// The lease under which anything is deleted.
 pub(crate) const PRUNE_LEASE: &str = "prune";
@@ -26,7 +33,8 @@ impl Repository {
     ///
     /// The repository is looked at again: a backup is deleted only if the plan and the same policy at this moment delete
     /// it, and its manifest is the one that the plan was made from. All others are left alone, with the reason in the
-    /// report; so is a stack that is being restored. Backups that appeared since the plan are no obstacle. What an
+    /// report; so is a stack while one of its name is being restored. (A restore into a stack of another name is not seen;
+    /// the checks before it changes anything find that the backup is gone.) Backups that appeared since the plan are no obstacle. What an
     /// interrupted prune left is finished.
     ///
     /// A prune that fails or is killed leaves every backup either whole or without a manifest, which is none; a retry
@@ -97,6 +105,9 @@ pub(crate) async fn finish<T>(lease: Lease, done: Result<T>) -> Result<T> {
     done
 }
 
+/// A tombstone and its bytes.
+type Announced = (Tombstone, bytes::Bytes);
+
 /// A prune that holds its lease.
 struct Prune<'a> {
     repository: &'a Repository,
@@ -119,19 +130,40 @@ impl Prune<'_> {
             }
         }
         self.check_brake(&now, &deletions)?;
-        let mut due = BTreeMap::new();
-        for deletion in deletions {
+        let due = self.announce(&deletions, &previous, &mut report).await?;
+        for (stack, tombstones) in due {
+            self.purge(&stack, tombstones, &mut report).await?;
+        }
+        self.finish_interrupted(&mut report).await?;
+        Ok(report)
+    }
+
+    /// Announces deletions. Returns what was announced long enough ago, by stack.
+    async fn announce(
+        &self,
+        deletions: &[&RetentionDecision],
+        previous: &BTreeMap<(String, BackupId), Previous>,
+        report: &mut PruneReport,
+    ) -> Result<BTreeMap<String, Vec<Announced>>> {
+        let drafts = deletions.iter().map(|deletion| {
             let prev = previous.get(&(deletion.stack.clone(), deletion.backup)).cloned();
-            let tombstone = self.draft(deletion, prev);
-            let outcome = match self.repository.announce(&tombstone).await? {
-                FoundTombstone::Usable(found, bytes) if found.manifest_blake3 == tombstone.manifest_blake3 => {
-                    let announced = *found == tombstone;
-                    if found.purge_after <= self.repository.clock().now() {
-                        due.entry(found.stack.clone()).or_insert_with(Vec::new).push((*found, bytes));
+            self.draft(deletion, prev)
+        });
+        let announcements = stream::iter(drafts.collect::<Vec<_>>()).map(|draft| async move {
+            let found = self.repository.announce(&draft).await?;
+            Ok::<_, Error>((draft, found))
+        });
+        let announced: Vec<_> = announcements.buffered(CALLS_AT_ONCE).try_collect().await?;
+        let mut due: BTreeMap<String, Vec<Announced>> = BTreeMap::new();
+        for (draft, found) in announced {
+            let outcome = match found {
+                FoundTombstone::Usable(found, bytes) if found.manifest_blake3 == draft.manifest_blake3 => {
+                    let purge_after = found.purge_after;
+                    if purge_after <= self.repository.clock().now() {
+                        due.entry(draft.stack).or_default().push((*found, bytes));
                         continue;
                     }
-                    let purge_after = found.purge_after;
-                    match announced {
+                    match *found == draft {
                         true => PruneOutcome::Announced { purge_after },
                         false => PruneOutcome::Pending { purge_after },
                     }
@@ -139,13 +171,9 @@ impl Prune<'_> {
                 FoundTombstone::Unusable(reason) => PruneOutcome::Skipped { reason },
                 _ => PruneOutcome::Skipped { reason: "its tombstone is about another manifest".to_owned() },
             };
-            report.push(&deletion.stack, deletion.backup, outcome);
+            report.push(&draft.stack, draft.id, outcome);
         }
-        for (stack, tombstones) in due {
-            self.purge(&stack, tombstones, &mut report).await?;
-        }
-        self.finish_interrupted(&mut report).await?;
-        Ok(report)
+        Ok(due)
     }
 
     /// The brake, by what the repository holds at this moment.
@@ -159,7 +187,7 @@ impl Prune<'_> {
         if self.plan.is_forced() { Ok(()) } else { braked.check_brake() }
     }
 
-    fn draft(&self, decision: &RetentionDecision, prev: Option<crate::manifest::Previous>) -> Tombstone {
+    fn draft(&self, decision: &RetentionDecision, prev: Option<Previous>) -> Tombstone {
         let now = self.repository.clock().now();
         Tombstone {
             schema: TOMBSTONE_SCHEMA.to_owned(),
@@ -177,12 +205,7 @@ impl Prune<'_> {
     }
 
     /// Deletes backups of one stack, unless it is being restored.
-    async fn purge(
-        &self,
-        stack: &str,
-        tombstones: Vec<(Tombstone, bytes::Bytes)>,
-        report: &mut PruneReport,
-    ) -> Result<()> {
+    async fn purge(&self, stack: &str, tombstones: Vec<Announced>, report: &mut PruneReport) -> Result<()> {
         let no_wait = LeaseOptions::default().with_wait(Duration::ZERO);
         let restore = format!("restore-{stack}");
         let restores = match Lease::acquire_with(self.repository, &restore, "prune", &no_wait).await {
@@ -197,15 +220,19 @@ impl Prune<'_> {
             Err(error) => return Err(error),
         };
         let purge = Purge { repository: self.repository, lease: self.lease };
-        let work = async {
-            for (tombstone, bytes) in tombstones {
+        let purges = stream::iter(tombstones).map(|(tombstone, bytes)| {
+            let purge = &purge;
+            async move {
                 let outcome =
                     purge.backup(&tombstone, bytes).await.map_err(|e| e.with_context("backup", tombstone.id))?;
-                report.push(stack, tombstone.id, outcome);
+                Ok::<_, Error>((tombstone.id, outcome))
             }
-            Ok(())
-        };
-        let done = restores.hold(Box::pin(work)).await;
+        });
+        let purges = purges.buffered(PURGES_AT_ONCE).try_for_each(|(id, outcome)| {
+            report.push(stack, id, outcome);
+            std::future::ready(Ok(()))
+        });
+        let done = restores.hold(Box::pin(purges)).await;
         finish(restores, done).await
     }
 

@@ -248,6 +248,7 @@ fn a_stored_plan_that_was_changed_is_refused() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the figure is what the run in an optimised build is for")]
 fn ten_thousand_backups_are_planned_in_a_second() {
     let newest = time("2026-11-21T06:00:00Z").as_second();
     let all: Vec<_> = (0..10_000)

@@ -424,21 +424,26 @@ mod tests {
     fn slots_are_named_as_the_clock_on_the_wall_shows_them() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let slot = |period: Period, at: &str| period.slot(&at.parse::<Timestamp>().unwrap().to_zoned(zone.clone()));
-        assert_eq!(slot(Period::Hourly, "2026-10-25T00:30:00Z"), "2026-10-25T02+02:00");
-        assert_eq!(slot(Period::Hourly, "2026-10-25T01:30:00Z"), "2026-10-25T02+01:00");
-        assert_eq!(slot(Period::Daily, "2026-03-28T23:00:00Z"), "2026-03-29");
-        assert_eq!(slot(Period::Daily, "2026-03-29T21:59:59Z"), "2026-03-29");
-        assert_eq!(slot(Period::Daily, "2026-03-29T22:00:00Z"), "2026-03-30");
-        assert_eq!(slot(Period::Weekly, "2026-12-31T12:00:00Z"), "2026-W53");
-        assert_eq!(slot(Period::Weekly, "2027-01-03T12:00:00Z"), "2026-W53");
-        assert_eq!(slot(Period::Weekly, "2027-01-04T12:00:00Z"), "2027-W01");
-        assert_eq!(slot(Period::Weekly, "2024-12-30T12:00:00Z"), "2025-W01");
-        assert_eq!(slot(Period::Daily, "2028-02-29T12:00:00Z"), "2028-02-29");
-        assert_eq!(slot(Period::Monthly, "2028-02-29T22:59:59Z"), "2028-02");
-        assert_eq!(slot(Period::Monthly, "2028-02-29T23:00:00Z"), "2028-03");
-        assert_eq!(slot(Period::Quarterly, "2026-03-31T21:59:59Z"), "2026-Q1");
-        assert_eq!(slot(Period::Quarterly, "2026-03-31T22:00:00Z"), "2026-Q2");
-        assert_eq!(slot(Period::Quarterly, "2026-12-31T22:59:59Z"), "2026-Q4");
-        assert_eq!(slot(Period::Yearly, "2026-12-31T23:00:00Z"), "2027");
+        use Period::{Daily, Hourly, Monthly, Quarterly, Weekly, Yearly};
+        for (period, at, expected) in [
+            (Hourly, "2026-10-25T00:30:00Z", "2026-10-25T02+02:00"),
+            (Hourly, "2026-10-25T01:30:00Z", "2026-10-25T02+01:00"),
+            (Daily, "2026-03-28T23:00:00Z", "2026-03-29"),
+            (Daily, "2026-03-29T21:59:59Z", "2026-03-29"),
+            (Daily, "2026-03-29T22:00:00Z", "2026-03-30"),
+            (Weekly, "2026-12-31T12:00:00Z", "2026-W53"),
+            (Weekly, "2027-01-03T12:00:00Z", "2026-W53"),
+            (Weekly, "2027-01-04T12:00:00Z", "2027-W01"),
+            (Weekly, "2024-12-30T12:00:00Z", "2025-W01"),
+            (Daily, "2028-02-29T12:00:00Z", "2028-02-29"),
+            (Monthly, "2028-02-29T22:59:59Z", "2028-02"),
+            (Monthly, "2028-02-29T23:00:00Z", "2028-03"),
+            (Quarterly, "2026-03-31T21:59:59Z", "2026-Q1"),
+            (Quarterly, "2026-03-31T22:00:00Z", "2026-Q2"),
+            (Quarterly, "2026-12-31T22:59:59Z", "2026-Q4"),
+            (Yearly, "2026-12-31T23:00:00Z", "2027"),
+        ] {
+            assert_eq!(slot(period, at), expected, "{at}");
+        }
     }
 }

@@ -61,10 +61,13 @@ impl Repository {
         let document = serde_json::to_value(tombstone)
             .map_err(|e| Error::unexpected("a tombstone can't be written as JSON").with_source(e))?;
         let text = canonical::seal_signed(document, self.signing_key())?;
-        let path = folder_of(&tombstone.stack, &tombstone.id).join(TOMBSTONE);
-        match self.storage().create("announce a deletion", &path, text.into()).await {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => self.tombstone(&tombstone.stack, &tombstone.id).await,
+        let (path, bytes) = (folder_of(&tombstone.stack, &tombstone.id).join(TOMBSTONE), bytes::Bytes::from(text));
+        match self.storage().create("announce a deletion", &path, bytes.clone()).await {
+            Ok(()) => Ok(FoundTombstone::Usable(Box::new(tombstone.clone()), bytes)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.tombstone(&tombstone.stack, &tombstone.id).await
+            }
+            Err(error) => Err(error),
         }
     }
 

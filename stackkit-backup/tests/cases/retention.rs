@@ -301,7 +301,11 @@ pub(crate) async fn a_stack_that_is_restored_is_not_purged() {
 pub(crate) async fn two_prunes_do_not_run_at_once() {
     let (history, ids) = five(Arc::new(InMemory::new())).await;
     let policy = Retention::new().keep_last(3).with_grace(Duration::ZERO);
-    let (one, two) = tokio::join!(prune(&history.repository, &policy), prune(&history.repository, &policy));
+    let at_once = || {
+        let (repository, policy) = (history.repository.clone(), policy.clone());
+        tokio::spawn(async move { prune(&repository, &policy).await.unwrap() })
+    };
+    let (one, two) = tokio::join!(at_once(), at_once());
     let purged = [one.unwrap(), two.unwrap()].iter().map(PruneReport::freed_bytes).filter(|bytes| *bytes > 0).count();
     assert_eq!(purged, 1);
     assert_eq!(listed(&history.repository).await, ids[2..]);
@@ -468,6 +472,27 @@ pub(crate) async fn gc_removes_what_crashes_left() {
     assert_eq!(repository.apply_gc(plan).await.unwrap_err().kind(), ErrorKind::Config);
 }
 
+/// In a directory, uploads that never ended are files of their own.
+pub(crate) async fn gc_removes_unfinished_uploads() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = directory.path().to_str().unwrap();
+    let repository = Repository::open_or_create(url, options()).await.unwrap();
+    let stack = stack_of([Shelf::new("shelf").with("a", text(100, 1))]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let folder = directory.path().join("backups/shop").join(backup.id().to_string()).join("shelf");
+    std::fs::write(folder.join("b.zst#7"), "half").unwrap();
+    let removed = |report: stackkit_backup::GcReport| (report.removed.len(), report.uploads);
+    // It was written just now.
+    let plan = repository.plan_gc(&GcOptions::new()).await.unwrap();
+    assert_eq!(removed(repository.apply_gc(plan).await.unwrap()), (0, 0));
+    let clock = Clock::fixed(jiff::Timestamp::now().checked_add(49.hours()).unwrap());
+    let later = Repository::open(url, at(&clock)).await.unwrap();
+    let plan = later.plan_gc(&GcOptions::new()).await.unwrap();
+    assert_eq!(removed(later.apply_gc(plan).await.unwrap()), (0, 1));
+    assert!(!folder.join("b.zst#7").exists() && folder.join("a.zst").exists());
+    assert!(later.verify(backup.id(), VerifyLevel::Content).await.unwrap().is_ok());
+}
+
 pub(crate) async fn every_call_of_gc_fails() {
     let memory = Arc::new(InMemory::new());
     let (history, ids) = five(memory.clone()).await;
@@ -502,6 +527,7 @@ pub(crate) async fn every_call_of_gc_fails() {
 }
 
 /// The target: a plan over ten thousand in a second and 100 MiB, in an optimised build.
+#[allow(clippy::print_stdout, reason = "the figures are what the run in an optimised build is for")]
 pub(crate) async fn many_backups_are_planned_in_little_time_and_memory() {
     let backups = if cfg!(debug_assertions) { 500 } else { 10_000 };
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Removes what was found.
 
+use futures_util::FutureExt;
 use object_store::path::Path;
 use stackkit_core::{Error, Result};
 
@@ -31,7 +32,7 @@ impl Repository {
             return Err(Error::config("the plan to collect garbage is about the last hour: make it again"));
         }
         let lease = Lease::acquire(self, PRUNE_LEASE, "collect garbage").await?;
-        let done = lease.hold(Box::pin(self.collect(&plan, &lease))).await;
+        let done = lease.hold(self.collect(&plan, &lease).boxed()).await;
         finish(lease, done).await
     }
 

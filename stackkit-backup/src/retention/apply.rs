@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use stackkit_core::{Error, ErrorKind, Result};
 
@@ -57,7 +58,7 @@ impl Repository {
         }
         let lease = Lease::acquire(self, PRUNE_LEASE, "prune").await?;
         let prune = Prune { repository: self, lease: &lease, plan: &plan };
-        let done = lease.hold(Box::pin(prune.run())).await;
+        let done = lease.hold(prune.run().boxed()).await;
         finish(lease, done).await
     }
 
@@ -72,7 +73,7 @@ impl Repository {
     /// Cancel safe: the announcement is taken back, or it is not.
     pub async fn undelete(&self, id: &BackupId) -> Result<()> {
         let lease = Lease::acquire(self, PRUNE_LEASE, "undelete").await?;
-        let done = lease.hold(Box::pin(self.take_back(id, &lease))).await;
+        let done = lease.hold(self.take_back(id, &lease).boxed()).await;
         finish(lease, done).await
     }
 
@@ -232,7 +233,7 @@ impl Prune<'_> {
             report.push(stack, id, outcome);
             std::future::ready(Ok(()))
         });
-        let done = restores.hold(Box::pin(purges)).await;
+        let done = restores.hold(purges.boxed()).await;
         finish(restores, done).await
     }
 

@@ -91,10 +91,10 @@ impl Purge<'_> {
                 .with_operation(PURGE)
                 .with_context("object", &manifest));
         }
-        let paths: Vec<_> = before.iter().map(|(path, _)| path).filter(|path| **path != tombstone).collect();
+        let paths: Vec<_> = before.iter().map(|(path, _)| path.clone()).filter(|path| *path != tombstone).collect();
         for batch in paths.chunks(DELETE_BATCH) {
             self.lease.check().await?;
-            let deletions = stream::iter(batch.iter().copied()).map(|path| storage.delete(PURGE, path));
+            let deletions = stream::iter(batch.to_vec()).map(|path| async move { storage.delete(PURGE, &path).await });
             let deleted: Vec<_> = deletions.buffer_unordered(CALLS_AT_ONCE).try_collect().await?;
             let locked = deleted.into_iter().find_map(|deleted| match deleted {
                 Deleted::Locked { until } => Some(until),
@@ -128,7 +128,7 @@ impl Purge<'_> {
         }
         let storage = self.repository.storage();
         let objects = storage.objects(PURGE, folder).await?;
-        let asked = stream::iter(&objects).map(|(path, _)| storage.locked_until(PURGE, path));
+        let asked = stream::iter(objects).map(|(path, _)| async move { storage.locked_until(PURGE, &path).await });
         let locks: Vec<_> = asked.buffer_unordered(CALLS_AT_ONCE).try_collect().await?;
         let now = self.repository.clock().now();
         Ok(locks.into_iter().flatten().filter(|until| *until > now).max())

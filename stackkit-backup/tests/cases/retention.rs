@@ -420,6 +420,14 @@ pub(crate) async fn gc_keeps_a_backup_that_runs() {
     assert!(!objects(&*store, "backups").await.is_empty());
     running.abort();
     let _ = running.await;
+    // Prune, undelete and gc can be left to a task.
+    let (memory, _) = five(Arc::new(InMemory::new())).await;
+    let gc = tokio::spawn(async move {
+        let plan = memory.repository.plan_gc(&GcOptions::new()).await.unwrap();
+        memory.repository.apply_gc(plan).await.unwrap();
+        memory.repository.undelete(&"20260101T000000Z-00000001".parse().unwrap()).await.unwrap_err().kind()
+    });
+    assert_eq!(gc.await.unwrap(), ErrorKind::NotFound);
 }
 
 pub(crate) async fn gc_removes_what_crashes_left() {

@@ -18,7 +18,8 @@
 //!
 //! A [`Stack`] is a list of [`Service`]s. A [`Monitor`] probes it in the background and serves the latest [`Report`]
 //! without I/O; [`http`] puts that report on an axum router. A [`Repository`] keeps backups of the whole stack: the
-//! dumps of all its datastores, in their vendors' own formats, and a manifest.
+//! dumps of all its datastores, in their vendors' own formats, encrypted to a [`Recipient`], and a manifest that a
+//! [`SigningKey`] signed; a [`Retention`] says which of them stay.
 //!
 //! This crate is a facade: it re-exports the others and adds [`service`], which builds an adapter from a URL. Nothing
 //! is on by default:
@@ -29,6 +30,7 @@
 //! | `redis` | [`Redis`] | `tokio-rustls` |
 //! | `volume` | [`Volume`] | `rustix` |
 //! | `backup` | [`backup::Repository`] | `object_store`, `zstd` |
+//! | `backup-s3` | repositories in S3 buckets | `reqwest` |
 //! | `http` | [`http::router`] | `axum` |
 //! | `full` | all of them | |
 //!
@@ -52,7 +54,9 @@ pub mod backup {
 }
 
 #[cfg(feature = "backup")]
-pub use backup::{Repository, RepositoryOptions, RestoreOptions, VerifyLevel};
+pub use backup::{
+    Identity, Recipient, Repository, RepositoryOptions, RestoreOptions, Retention, SigningKey, TrustedKey, VerifyLevel,
+};
 #[cfg(feature = "http")]
 pub use stackkit_http as http;
 #[cfg(feature = "postgres")]

@@ -6,6 +6,7 @@ mod command_line;
 mod faults;
 mod keys;
 mod programs;
+mod prune;
 mod secrets;
 mod site;
 mod strangers;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ("faults", faults::TESTS),
         ("keys", keys::TESTS),
         ("programs", programs::TESTS),
+        ("prune", prune::TESTS),
         ("secrets", secrets::TESTS),
         ("strangers", strangers::TESTS),
         ("tls", tls::TESTS),

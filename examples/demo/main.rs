@@ -1,22 +1,24 @@
-//! The main job on real stores: PostgreSQL, Redis and a folder are filled, served, backed up as one backup, verified,
-//! wiped, restored and compared.
+//! The main job on real stores: PostgreSQL, Redis and a folder are filled, served, backed up as one encrypted and signed
+//! backup, verified, restored into private servers as a drill, wiped, restored, compared, and pruned.
 //!
 //! `cargo xtask demo` installs the servers and runs it. It exits non-zero when anything differs, and leaves nothing
-//! behind but the repository that it names.
+//! behind but the repository that it names, with its keys beside it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
 
 mod data;
 mod http;
+mod keys;
 mod steps;
 mod stores;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use stackkit::backup::{Backup, OldData};
 use stackkit::{
-    Error, Intervals, Monitor, Repository, RepositoryOptions, RestoreOptions, Result, ServiceExt, Stack, VerifyLevel,
+    Error, Intervals, Monitor, Repository, RestoreOptions, Result, Retention, ServiceExt, Stack, VerifyLevel,
 };
 
 use crate::steps::Steps;
@@ -52,13 +54,14 @@ async fn run() -> Result<()> {
     steps.time("/readyz says 200", http::until(address, "/readyz", 200)).await?;
 
     let location = format!("file://{}", folder.display());
-    let repository = Repository::open_or_create(&location, RepositoryOptions::new().unencrypted()).await?;
+    let repository = Repository::open_or_create(&location, keys::options(&folder)?).await?;
     let backup = back_up(&repository, &stack, &mut steps).await?;
     wipe(&mut stores, &filled, &mut steps).await?;
     interrupt_redis(&mut stores, address, &mut steps).await?;
     restore(&repository, &backup, &stack, &mut steps).await?;
     let found = steps.time("count and hash them again", stores.content()).await?;
     compare(&filled, &found)?;
+    prune(&repository, &stack, &mut steps).await?;
 
     drop((server, monitor, stores));
     println!("{steps}");
@@ -71,7 +74,29 @@ async fn back_up(repository: &Repository, stack: &Stack, steps: &mut Steps) -> R
     println!("{backup}");
     let verified = steps.time("verify", repository.verify_with(backup.id(), VerifyLevel::Content, stack)).await?;
     println!("{verified}");
-    if verified.is_ok() { Ok(backup) } else { Err(Error::integrity("the backup does not verify")) }
+    let scratch = stackkit_fixtures::scratch();
+    let drill = repository.verification(backup.id()).level(VerifyLevel::Drill).with_scratch(&scratch);
+    let drilled = steps.time("restore it into private servers, as a drill", drill.run()).await?;
+    println!("{drilled}");
+    match verified.is_restorable() && drilled.is_restorable() {
+        true => Ok(backup),
+        false => Err(Error::integrity("the backup does not verify")),
+    }
+}
+
+/// Of a demo's backups the newest is enough. Without a time of grace they go at once.
+async fn prune(repository: &Repository, stack: &Stack, steps: &mut Steps) -> Result<()> {
+    let newest = steps.time("back up again", repository.backup(stack).with_tag("demo").run()).await?;
+    repository.verify(newest.id(), VerifyLevel::Content).await?;
+    let policy = Retention::new().keep_last(1).with_grace(Duration::ZERO);
+    let plan = repository.plan_retention(&policy).await?.force();
+    println!("{plan}");
+    let report = steps.time("prune all but that", repository.apply_retention(plan)).await?;
+    println!("{report}");
+    match report.freed_bytes() {
+        0 => Err(Error::unexpected("nothing was deleted")),
+        _ => Ok(()),
+    }
 }
 
 async fn wipe(stores: &mut Stores, filled: &Content, steps: &mut Steps) -> Result<()> {
@@ -98,7 +123,7 @@ async fn restore(repository: &Repository, backup: &Backup, stack: &Stack, steps:
 }
 
 fn stack(stores: &Stores) -> Result<Stack> {
-    let often = Intervals::new().with_poll(std::time::Duration::from_millis(250));
+    let often = Intervals::new().with_poll(Duration::from_millis(250));
     Stack::builder("demo")
         .service(stores.postgres.service()?.with_intervals(often))
         .service(stores.redis.service()?.with_intervals(often).after(["postgres"]))

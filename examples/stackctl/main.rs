@@ -17,6 +17,7 @@ mod list;
 mod location;
 mod output;
 mod progress;
+mod prune;
 mod restore;
 mod setup;
 mod verify;
@@ -91,6 +92,9 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
         }
         Command::Verify(args) => verify::verify(target, args, out).await,
         Command::Restore(args) => restore::restore(target, args, out).await,
+        Command::Prune(args) => prune::prune(&setup::repository_url(target, out)?, args, out).await,
+        Command::Undelete(args) => prune::undelete(&setup::repository_url(target, out)?, args, out).await,
+        Command::Gc(args) => prune::gc(&setup::repository_url(target, out)?, args, out).await,
         Command::Copy(args) => copy::copy(target, args, out).await,
         Command::Doctor(args) => {
             let repository = target.repository.as_ref().map(|_| setup::repository_url(target, out)).transpose()?;

@@ -2,6 +2,7 @@
 
 mod backups;
 mod keys;
+mod prune;
 pub(crate) mod value;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backups::{BackupArgs, CopyArgs, Level, ListArgs, RestoreArgs, VerifyArgs};
 pub(crate) use keys::{KeygenArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
+pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use value::Named;
 
 use crate::location::Location;
@@ -82,6 +84,12 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Restore a backup: shows the plan, asks, restores, compares the census
     Restore(RestoreArgs),
+    /// Show which backups a policy keeps and deletes; delete them with --apply
+    Prune(PruneArgs),
+    /// Take back the announced deletion of a backup
+    Undelete(UndeleteArgs),
+    /// Show what crashes left in the repository; remove it with --apply
+    Gc(GcArgs),
     /// Copy backups to another repository as they are stored: no key is needed
     Copy(CopyArgs),
     /// Look at tools, servers, rights, clocks and the repository
@@ -102,6 +110,9 @@ impl Command {
             Self::Restore(args) if !args.plan => {
                 "interrupted; the repository is as it was, but a service whose restore had begun may hold a part of its \
                  data: restore it again"
+            }
+            Self::Prune(PruneArgs { apply: true, .. }) | Self::Gc(GcArgs { apply: true, .. }) => {
+                "interrupted; what is deleted is deleted, and every backup that is listed is whole: run it again"
             }
             Self::Copy(_) => "interrupted; what is copied is whole, and the next copy goes on from there",
             _ => "interrupted; nothing is half-written",

@@ -1,0 +1,81 @@
+//! `prune`, `undelete` and `gc`: what is deleted, and how that is taken back.
+
+use stackkit::Secret;
+use stackkit::backup::{GcOptions, Retention};
+
+use crate::cli::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::keys;
+use crate::list::open;
+use crate::output::Output;
+use crate::verify::absent;
+
+/// Shows what the policy keeps and deletes, and with `--apply` deletes it.
+pub(crate) async fn prune(url: &Secret, args: &PruneArgs, out: &Output) -> Outcome {
+    let policy = policy(&args.keep).map_err(Failure::usage)?;
+    let options = keys::signing(keys::trusting(&args.trust)?, &args.sign)?;
+    let repository = open(url, options).await?;
+    let plan = repository.plan_retention(&policy).await.map_err(Failure::repository)?;
+    let plan = if args.force { plan.force() } else { plan };
+    out.result(&plan, &plan).map_err(Failure::usage)?;
+    if !args.apply {
+        if !out.is_json() {
+            out.note(
+                "nothing was deleted: --apply announces the deletions, and a prune after the time of grace does them",
+            );
+        }
+        return Ok(Exit::Done);
+    }
+    let report = repository.apply_retention(plan).await.map_err(Failure::repository)?;
+    out.result(&report, &report).map_err(Failure::usage)?;
+    Ok(Exit::Done)
+}
+
+/// Takes back an announced deletion.
+pub(crate) async fn undelete(url: &Secret, args: &UndeleteArgs, out: &Output) -> Outcome {
+    let repository = open(url, keys::trusting(&args.trust)?).await?;
+    repository.undelete(&args.backup).await.map_err(absent)?;
+    let done = serde_json::json!({ "id": args.backup, "state": "ready" });
+    out.result(format_args!("{} counts again", args.backup), &done).map_err(Failure::usage)?;
+    Ok(Exit::Done)
+}
+
+/// Shows what crashes left, and with `--apply` removes it.
+pub(crate) async fn gc(url: &Secret, args: &GcArgs, out: &Output) -> Outcome {
+    let repository = open(url, stackkit::RepositoryOptions::new()).await?;
+    let options = args.older_than.map_or_else(GcOptions::new, |age| GcOptions::new().with_min_age(age));
+    let plan = repository.plan_gc(&options).await.map_err(Failure::repository)?;
+    out.result(&plan, &plan).map_err(Failure::usage)?;
+    if args.apply {
+        let report = repository.apply_gc(plan).await.map_err(Failure::repository)?;
+        out.result(&report, &report).map_err(Failure::usage)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn policy(args: &KeepArgs) -> stackkit::Result<Retention> {
+    let counts: [(Option<u32>, fn(Retention, u32) -> Retention); 7] = [
+        (args.keep_last, Retention::keep_last),
+        (args.keep_hourly, Retention::keep_hourly),
+        (args.keep_daily, Retention::keep_daily),
+        (args.keep_weekly, Retention::keep_weekly),
+        (args.keep_monthly, Retention::keep_monthly),
+        (args.keep_quarterly, Retention::keep_quarterly),
+        (args.keep_yearly, Retention::keep_yearly),
+    ];
+    let said = counts.into_iter().filter_map(|(count, rule)| Some((count?, rule)));
+    let mut policy = said.fold(Retention::new(), |policy, (count, rule)| rule(policy, count));
+    if let Some(span) = args.keep_within {
+        policy = policy.keep_within(span);
+    }
+    policy = args.keep_tag.iter().fold(policy, Retention::keep_tag);
+    policy = args.keep_id.iter().copied().fold(policy, Retention::keep_id);
+    if let Some(grace) = args.grace {
+        policy = policy.with_grace(grace);
+    }
+    let policy = match &args.time_zone {
+        Some(name) => policy.with_time_zone_named(name)?,
+        None => policy,
+    };
+    policy.validate().map(|()| policy)
+}

@@ -104,9 +104,14 @@ async fn check_size(shared: &Shared, service: &ServiceRecord, artifact: &Artifac
     }
 }
 
+/// Until when there is something to lock. A storage refuses a time that the dumps have overtaken.
+fn lock_end(shared: &Shared, manifest: &Manifest) -> Option<Timestamp> {
+    manifest.retain_until.filter(|until| *until > shared.clock.now())
+}
+
 /// Locks every artifact against deletion, if the backup is to be locked.
 pub(super) async fn lock_artifacts(shared: &Shared, manifest: &Manifest, repository: &Repository) -> Result<(), Error> {
-    let Some(until) = manifest.retain_until else { return Ok(()) };
+    let Some(until) = lock_end(shared, manifest) else { return Ok(()) };
     let mode = repository.options().object_lock_mode();
     let paths: Vec<_> = manifest.artifacts().map(|(_, artifact)| artifact.layout(&shared.folder).path).collect();
     let locks: Vec<_> =
@@ -120,7 +125,7 @@ pub(super) async fn lock_documents(
     manifest: &Manifest,
     repository: &Repository,
 ) -> Result<(), Failure> {
-    let Some(until) = manifest.retain_until else { return Ok(()) };
+    let Some(until) = lock_end(shared, manifest) else { return Ok(()) };
     let mode = repository.options().object_lock_mode();
     let sealed = repository.options().seals_manifests().then_some(SEALED_MANIFEST);
     let signature = manifest.signature.as_ref().map(|_| SIGNATURE);

@@ -270,13 +270,13 @@ impl Settings<'_> {
             Retain::For(time) => started.checked_add(time).ok(),
         };
         // Storages know whole seconds; the manifest must not promise less or more than they keep.
-        let whole = until.and_then(|until| match until.subsec_nanosecond() {
+        let whole = until.filter(|until| *until > started).and_then(|until| match until.subsec_nanosecond() {
             0 => Some(until),
             _ => Timestamp::from_second(until.as_second() + 1).ok(),
         });
         match whole {
-            Some(whole) if whole > started => Ok(Some(whole)),
-            _ => Err(Error::config("the time until which a backup is locked is not a time after its start")),
+            Some(whole) => Ok(Some(whole)),
+            None => Err(Error::config("the time until which a backup is locked is not a time after its start")),
         }
     }
 }

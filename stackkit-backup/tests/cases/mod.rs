@@ -10,6 +10,8 @@ pub(crate) mod flips;
 pub(crate) mod hooks;
 pub(crate) mod killed;
 pub(crate) mod lease;
+#[cfg(feature = "s3")]
+pub(crate) mod locks;
 pub(crate) mod matrix;
 pub(crate) mod progress;
 pub(crate) mod restore;

@@ -1,0 +1,82 @@
+//! What a backup leaves in a bucket: locks where they were asked for, and nothing of a failure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use stackkit_backup::{GcOptions, ProgressEvent, PruneOutcome, Repository, Retention, SigningKey};
+use stackkit_core::{Clock, ErrorKind};
+use stackkit_fixtures::BucketKind;
+
+use crate::support::s3::Keys;
+use crate::support::shelf::{Fault, Shelf};
+use crate::support::{FRAME, noise, options, stack_of, text};
+
+/// How long the backups of these cases are locked.
+const LOCKED: Duration = Duration::from_secs(3600);
+
+pub(crate) async fn a_backup_is_locked_until_the_time_in_its_manifest() {
+    let minio = stackkit_fixtures::minio_server().await.unwrap();
+    let bucket = minio.bucket_of(BucketKind::Locking).await.unwrap();
+    let keys = Keys::of(&minio);
+    let url = keys.url(&minio.endpoint(), &bucket);
+    let signed = options().sign_with(SigningKey::generate().unwrap());
+    let repository = Repository::open_or_create(&url, signed.clone()).await.unwrap();
+    // The times of locks are the server's, so the stack's clock has to be right.
+    let stack = stackkit_core::Stack::builder("shop").service(Shelf::new("shelf").with("item", text(FRAME, 1)));
+    let stack = stack.build().unwrap();
+    let before = Timestamp::now();
+    let first = repository.backup(&stack).with_retain_for(LOCKED).run().await.unwrap();
+    let until = first.manifest().retain_until.unwrap();
+    assert_eq!(until.subsec_nanosecond(), 0, "storages know whole seconds");
+    let ahead = until.duration_since(before).as_secs_f64();
+    assert!((3600.0..3700.0).contains(&ahead), "{ahead}");
+    let past = repository.backup(&stack).with_retain_until(before).run().await.unwrap_err();
+    assert_eq!(past.kind(), ErrorKind::Config);
+
+    // Another that is not locked can go; this one can't.
+    let second = repository.backup(&stack).run().await.unwrap();
+    assert_eq!(second.manifest().retain_until, None);
+    let third = repository.backup(&stack).run().await.unwrap();
+    let policy = Retention::new().keep_id(*third.id()).with_grace(Duration::ZERO);
+    // By a clock that is wrong by two hours the lock is over. The storage's own is right.
+    let wrong = Clock::fixed(Timestamp::now());
+    wrong.advance(Duration::from_secs(2 * 3600));
+    let repository = Repository::open(&url, signed.with_clock(wrong)).await.unwrap();
+    let mut outcomes = Vec::new();
+    for _ in 0..2 {
+        let plan = repository.plan_retention(&policy).await.unwrap().force();
+        outcomes.extend(repository.apply_retention(plan).await.unwrap().backups);
+    }
+    let outcome = |id| outcomes.iter().rfind(|result| result.backup == id).map(|result| result.outcome.clone());
+    assert_eq!(outcome(*first.id()), Some(PruneOutcome::Retained { until: Some(until) }), "{outcomes:?}");
+    assert!(matches!(outcome(*second.id()), Some(PruneOutcome::Purged { .. })), "{outcomes:?}");
+}
+
+pub(crate) async fn a_failed_backup_leaves_no_unfinished_upload() {
+    let minio = stackkit_fixtures::minio_server().await.unwrap();
+    let bucket = minio.bucket().await.unwrap();
+    let keys = Keys::of(&minio);
+    let url = keys.url(&minio.endpoint(), &bucket);
+    // In two hours everything that is left is garbage.
+    let later = Clock::fixed(Timestamp::now());
+    later.advance(Duration::from_secs(2 * 3600));
+    let repository = Repository::open_or_create(&url, options().with_clock(later)).await.unwrap();
+    let hanging = Shelf::new("hanging").with("item", noise(13 * FRAME, 1)).with_chunk_bytes(12 * FRAME);
+    let stack = stack_of([hanging.with_fault(Fault::RunHangsHalfway)]);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let progress = move |event: &ProgressEvent| {
+        if let ProgressEvent::Written { .. } = event {
+            stop.send_replace(true);
+        }
+    };
+    let mut stopped_now = stopped.clone();
+    let run = repository.backup(&stack).with_progress(std::sync::Arc::new(progress)).stop_when(async move {
+        let _ = stopped_now.wait_for(|stopped| *stopped).await;
+    });
+    let error = run.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(*stopped.borrow());
+    assert!(repository.list_all().await.unwrap().is_empty());
+    let plan = repository.plan_gc(&GcOptions::new().with_min_age(Duration::from_secs(3600))).await.unwrap();
+    assert_eq!(repository.apply_gc(plan).await.unwrap().uploads, 0);
+}

@@ -10,6 +10,7 @@ use crate::error::storage;
 use crate::repository::MANIFEST;
 
 /// What became of an object that was to be deleted.
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "only buckets have locks and versions"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deleted {
     /// It is not there any more. A storage that does not tell whether it was there says this too.
@@ -24,6 +25,7 @@ pub(crate) enum Deleted {
 }
 
 /// What becomes of the bytes of deleted objects.
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "only buckets have locks and versions"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeletedBytes {
     /// They are freed.

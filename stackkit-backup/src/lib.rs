@@ -47,7 +47,6 @@ mod error;
 pub mod fuzzing;
 mod gc;
 mod hook;
-mod host;
 mod id;
 mod keys;
 mod lease;

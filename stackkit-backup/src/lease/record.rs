@@ -51,7 +51,7 @@ impl Record {
         Self {
             schema: SCHEMA.to_owned(),
             holder: Holder {
-                host: crate::host::name(),
+                host: crate::run::host(),
                 pid: std::process::id(),
                 purpose: purpose.to_owned(),
                 random: random(),

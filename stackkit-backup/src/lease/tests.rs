@@ -359,7 +359,7 @@ async fn fifty_contenders_have_it_one_after_the_other() {
             winners.fetch_add(1, Ordering::SeqCst);
             // Every fifth dies, and every fifth is dropped.
             match number % 5 {
-                0 => std::mem::forget(lease),
+                0 => _ = Box::leak(Box::new(lease)),
                 1 => drop(lease),
                 _ => lease.release().await.unwrap(),
             }

@@ -222,7 +222,7 @@ pub(crate) async fn what_an_earlier_copy_left_is_read_before_it_counts() {
 pub(crate) async fn a_copy_needs_no_key_to_read_and_keeps_its_own() {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-    let encrypted = |identity: &Identity| RepositoryOptions::new().encrypt_to(identity.recipients()[0].clone());
+    let encrypted = |identity: &Identity| RepositoryOptions::new().encrypt_to(identity.recipients()[0]);
     let (from, to) = (Arc::new(InMemory::new()), Arc::new(InMemory::new()));
     let source = open(&from, encrypted(&here).encrypt_manifest().sign_with(key.clone())).await;
     let target = open(&to, encrypted(&there).sign_with(other.clone()).trust(key.trusted())).await;
@@ -256,7 +256,7 @@ pub(crate) async fn a_copy_needs_no_key_to_read_and_keeps_its_own() {
 }
 
 fn options_for(identity: &Identity) -> RepositoryOptions {
-    RepositoryOptions::new().encrypt_to(identity.recipients()[0].clone())
+    RepositoryOptions::new().encrypt_to(identity.recipients()[0])
 }
 
 /// Whoever copies files by hand has no backup, and neither has who copies the record of another repository.

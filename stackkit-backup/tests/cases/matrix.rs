@@ -7,13 +7,13 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use stackkit_backup::{BackupId, Repository, RepositoryOptions};
+use stackkit_backup::{BackupId, GcOptions, Repository, RepositoryOptions, Retention};
 use stackkit_core::backup::RestoreOptions;
-use stackkit_core::{Error, ErrorKind, Result, Stack};
+use stackkit_core::{Clock, Error, ErrorKind, Result, Stack};
 
-use crate::support::faulty::{Faulty, Plan, Puts, When};
+use crate::support::faulty::{Faulty, PUT_PART, Plan, Puts, When};
 use crate::support::shelf::Shelf;
-use crate::support::{FRAME, noise, options, promise, sealed, stack_of, text};
+use crate::support::{FRAME, noise, options, promise, sealed, signed, stack_of, text};
 
 /// More calls than any operation here makes.
 const CALLS_MAX: usize = 1000;
@@ -45,8 +45,14 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Fails each call of `operation` once in the way of `when`. Returns how many there were.
-    async fn every_call(&self, when: When, operation: impl AsyncFn(&Repository) -> Result<()>) -> usize {
+    /// Fails each call of `operation` once in the way of `when`, and asks `done` after the retry. Returns how many calls
+    /// there were.
+    async fn every_call(
+        &self,
+        when: When,
+        operation: impl AsyncFn(&Repository) -> Result<()>,
+        done: impl AsyncFn(&Repository),
+    ) -> usize {
         for call in 0..CALLS_MAX {
             let (inner, plan) = ((self.store)(), Plan::with_puts(call, when, self.puts));
             let faulty = Arc::new(Faulty { inner: Arc::clone(&inner), plan: Arc::clone(&plan) });
@@ -60,13 +66,19 @@ impl Start<'_> {
             let retry = self.once(Arc::clone(&inner), &operation).await;
             retry.unwrap_or_else(|e| panic!("the retry after {failed}: {e:?}"));
             self.promises(&inner, &failed).await;
+            done(&Repository::with_store(inner, self.options.clone()).await.unwrap()).await;
         }
         panic!("the operation has no end of calls");
     }
 
-    async fn every_call_in_every_way(&self, calls_min: usize, operation: impl AsyncFn(&Repository) -> Result<()>) {
+    async fn every_call_in_every_way(
+        &self,
+        calls_min: usize,
+        operation: impl AsyncFn(&Repository) -> Result<()>,
+        done: impl AsyncFn(&Repository),
+    ) {
         for when in When::ALL {
-            let calls = self.every_call(when, &operation).await;
+            let calls = self.every_call(when, &operation, &done).await;
             assert!(calls >= calls_min, "{when:?}: {calls}");
         }
     }
@@ -94,7 +106,7 @@ pub(crate) async fn a_first_backup() {
         Start { stack: &stack, options: sealed(), puts: Puts::Torn, store: &store, needed: &[], check: &|_| {} };
     // A torn marker is no repository; stores that can tear a small object are another case.
     for when in When::ALL.into_iter().filter(|when| !when.tears()) {
-        let calls = start.every_call(when, async |repository| back_up(repository, &stack).await).await;
+        let calls = start.every_call(when, async |repository| back_up(repository, &stack).await, nothing).await;
         assert!(calls > 15, "{when:?}: {calls}");
     }
 }
@@ -102,11 +114,11 @@ pub(crate) async fn a_first_backup() {
 /// Every call of a backup beside another.
 pub(crate) async fn a_second_backup() {
     let stack = stack();
-    let (memory, kept) = with_backups(&stack, 1).await;
+    let (memory, kept) = with_backups(&stack, sealed(), 1).await;
     let store = || -> Arc<dyn ObjectStore> { Arc::new(memory.fork()) };
     let start =
         Start { stack: &stack, options: sealed(), puts: Puts::Torn, store: &store, needed: &kept, check: &|_| {} };
-    start.every_call_in_every_way(15, async |repository| back_up(repository, &stack).await).await;
+    start.every_call_in_every_way(15, async |repository| back_up(repository, &stack).await, nothing).await;
 }
 
 /// Every call of a backup onto a disk.
@@ -119,7 +131,7 @@ pub(crate) async fn a_backup_on_a_disk() {
     let start =
         Start { stack: &stack, options: options(), puts: Puts::Torn, store: &store, needed: &[], check: &|_| {} };
     for when in When::ALL.into_iter().filter(|when| !when.tears()) {
-        start.every_call(when, async |repository| back_up(repository, &stack).await).await;
+        start.every_call(when, async |repository| back_up(repository, &stack).await, nothing).await;
     }
 }
 
@@ -127,7 +139,7 @@ pub(crate) async fn a_backup_on_a_disk() {
 pub(crate) async fn a_restore() {
     let (shelf, stack) = small_stack();
     let backed_up = shelf.items();
-    let (memory, kept) = with_backups(&stack, 1).await;
+    let (memory, kept) = with_backups(&stack, sealed(), 1).await;
     let other = Shelf::new("shelf").with("a", "other").items();
     let store = || -> Arc<dyn ObjectStore> {
         *shelf.content.items.lock().unwrap() = other.clone();
@@ -142,50 +154,179 @@ pub(crate) async fn a_restore() {
     let restore = async |repository: &Repository| {
         let plan = repository.plan_restore(&kept[0], &stack, &RestoreOptions::new()).await?;
         repository.apply_restore(plan, &stack).await?;
-        assert_eq!(shelf.items(), backed_up);
         Ok(())
     };
-    start.every_call_in_every_way(10, restore).await;
+    let done = async |_: &Repository| assert_eq!(shelf.items(), backed_up);
+    start.every_call_in_every_way(10, restore, done).await;
 }
 
 /// Every call of a copy at its target. What a copy writes has the names that it has at its source, so a small object that
 /// was torn would have to be removed by hand; no storage that has a URL here tears one.
 pub(crate) async fn a_copy_at_its_target() {
     let (_, stack) = small_stack();
-    let (from, kept) = with_backups(&stack, 2).await;
+    let (from, kept) = with_backups(&stack, sealed(), 2).await;
     let source = Repository::with_store(from, sealed()).await.unwrap();
-    let (target, own) = with_backups(&stack, 1).await;
+    let (target, own) = with_backups(&stack, sealed(), 1).await;
     let store = || -> Arc<dyn ObjectStore> { Arc::new(target.fork()) };
     let start =
         Start { stack: &stack, options: sealed(), puts: Puts::Whole, store: &store, needed: &own, check: &|_| {} };
-    let copy = async |target: &Repository| {
-        copy(&source, target).await?;
-        let listed = target.list().await?;
+    let copied = async |target: &Repository| {
+        let listed = target.list().await.unwrap();
         assert!(kept.iter().chain(&own).all(|id| listed.iter().any(|entry| entry.id == *id)), "{listed:?}");
-        Ok(())
     };
-    start.every_call_in_every_way(20, copy).await;
+    start.every_call_in_every_way(20, async |target| copy(&source, target).await, copied).await;
 }
 
 /// Every call of a copy at its source.
 pub(crate) async fn a_copy_at_its_source() {
     let (_, stack) = small_stack();
-    let (from, kept) = with_backups(&stack, 2).await;
+    let (from, kept) = with_backups(&stack, signed(), 2).await;
     let target = RefCell::new(Arc::new(InMemory::new()));
     let store = || -> Arc<dyn ObjectStore> {
         *target.borrow_mut() = Arc::new(InMemory::new());
         Arc::new(from.fork())
     };
     let start =
-        Start { stack: &stack, options: sealed(), puts: Puts::Torn, store: &store, needed: &kept, check: &|_| {} };
+        Start { stack: &stack, options: signed(), puts: Puts::Torn, store: &store, needed: &kept, check: &|_| {} };
     let copy = async |source: &Repository| {
         let store = Arc::clone(&target.borrow());
-        let target = Repository::with_store(store, sealed()).await?;
+        let target = Repository::with_store(store, signed()).await?;
         let copied = copy(source, &target).await;
         promise::holds(&target, &stack, &[], "at the target").await;
         copied
     };
-    start.every_call_in_every_way(8, copy).await;
+    start.every_call_in_every_way(8, copy, nothing).await;
+}
+
+/// Four backups, of which a policy keeps two.
+struct Stale {
+    stack: Stack,
+    memory: Arc<InMemory>,
+    ids: Vec<BackupId>,
+    options: RepositoryOptions,
+}
+
+impl Stale {
+    async fn new() -> Self {
+        let (_, stack) = small_stack();
+        let (memory, ids) = with_backups(&stack, signed(), 4).await;
+        let options = signed().with_clock(stack.clock().clone());
+        Self { stack, memory, ids, options }
+    }
+
+    /// With the deletion of two announced.
+    async fn announced() -> Self {
+        let stale = Self::new().await;
+        let repository = Repository::with_store(stale.memory.clone(), stale.options.clone()).await.unwrap();
+        prune(&repository, &two_with_grace(GRACE)).await.unwrap();
+        assert_eq!(repository.list().await.unwrap().len(), 2);
+        stale
+    }
+
+    /// Fails every call of `operation`, which must not harm those from number `needed` on.
+    async fn every_call(
+        &self,
+        (needed, calls_min): (usize, usize),
+        operation: impl AsyncFn(&Repository) -> Result<()>,
+        done: impl AsyncFn(&Repository),
+    ) {
+        let store = || -> Arc<dyn ObjectStore> { Arc::new(self.memory.fork()) };
+        let start = Start {
+            stack: &self.stack,
+            options: self.options.clone(),
+            puts: Puts::Whole,
+            store: &store,
+            needed: &self.ids[needed..],
+            check: &|_| {},
+        };
+        start.every_call_in_every_way(calls_min, operation, done).await;
+    }
+
+    /// Nothing of the deleted backups is left.
+    async fn is_clean(&self, repository: &Repository) {
+        let all = repository.list_all().await.unwrap();
+        let left: Vec<_> = all.iter().map(|entry| entry.id).collect();
+        assert!(self.ids[..2].iter().all(|id| !left.contains(id)), "{left:?}");
+        let report = repository.check_chain(self.stack.name(), None).await.unwrap();
+        assert!(report.is_ok(), "{report}");
+    }
+}
+
+/// How long a deletion is announced.
+const GRACE: Duration = Duration::from_secs(3600);
+
+fn two_with_grace(grace: Duration) -> Retention {
+    Retention::new().keep_last(2).with_grace(grace)
+}
+
+async fn prune(repository: &Repository, policy: &Retention) -> Result<()> {
+    repository.apply_retention(repository.plan_retention(policy).await?).await.map(drop)
+}
+
+/// Every call of a prune that announces and deletes at once.
+pub(crate) async fn a_prune() {
+    let stale = Stale::new().await;
+    let policy = two_with_grace(Duration::ZERO);
+    let clean = async |repository: &Repository| stale.is_clean(repository).await;
+    stale.every_call((2, 30), async |repository| prune(repository, &policy).await, clean).await;
+}
+
+/// Every call of the first step of a prune: everything is still whole.
+pub(crate) async fn an_announcement() {
+    let stale = Stale::new().await;
+    let announced = async |repository: &Repository| {
+        assert_eq!(repository.list().await.unwrap().len(), 2);
+        assert_eq!(repository.list_all().await.unwrap().len(), 4);
+    };
+    stale.every_call((2, 15), async |repository| prune(repository, &two_with_grace(GRACE)).await, announced).await;
+}
+
+/// Every call of the second step.
+pub(crate) async fn a_purge() {
+    let stale = Stale::announced().await;
+    stale.stack.clock().advance(2 * GRACE);
+    let policy = two_with_grace(GRACE);
+    let clean = async |repository: &Repository| stale.is_clean(repository).await;
+    stale.every_call((2, 30), async |repository| prune(repository, &policy).await, clean).await;
+}
+
+/// Every call of the taking back of an announcement, also of one whose time has come.
+pub(crate) async fn an_undelete() {
+    let stale = Stale::announced().await;
+    stale.stack.clock().advance(2 * GRACE);
+    let operation = async |repository: &Repository| {
+        match repository.undelete(&stale.ids[0]).await {
+            // The first attempt had done it.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => done?,
+        }
+        Ok(())
+    };
+    let taken_back = async |repository: &Repository| assert_eq!(repository.list().await.unwrap().len(), 3);
+    stale.every_call((2, 8), operation, taken_back).await;
+}
+
+/// Every call of a collection of garbage, beside backups that are whole.
+pub(crate) async fn a_collection_of_garbage() {
+    let stale = Stale::new().await;
+    for part in 0..2 {
+        let plan = Plan::only(PUT_PART, part, When::CrashAfter);
+        let store = Arc::new(Faulty { inner: stale.memory.clone(), plan: Arc::clone(&plan) });
+        let repository = Repository::with_store(store, signed()).await.unwrap();
+        assert!(plan.run(repository.backup(&stale.stack).run()).await.is_none());
+    }
+    // What is in memory was written at the system's time.
+    let later = Clock::system().now().checked_add(Duration::from_secs(72 * 3600)).unwrap();
+    let stale = Stale { options: signed().with_clock(Clock::fixed(later)), ..stale };
+    let operation = async |repository: &Repository| {
+        let plan = repository.plan_gc(&GcOptions::new()).await?;
+        repository.apply_gc(plan).await.map(drop)
+    };
+    let clean = async |repository: &Repository| {
+        let all = repository.list_all().await.unwrap();
+        assert_eq!(all.len(), 4, "{all:?}");
+    };
+    stale.every_call((0, 8), operation, clean).await;
 }
 
 async fn copy(source: &Repository, target: &Repository) -> Result<()> {
@@ -197,9 +338,9 @@ async fn copy(source: &Repository, target: &Repository) -> Result<()> {
 }
 
 /// A repository with some backups, a minute after each other, oldest first.
-async fn with_backups(stack: &Stack, count: usize) -> (Arc<InMemory>, Vec<BackupId>) {
+async fn with_backups(stack: &Stack, options: RepositoryOptions, count: usize) -> (Arc<InMemory>, Vec<BackupId>) {
     let memory = Arc::new(InMemory::new());
-    let repository = Repository::with_store(memory.clone(), sealed()).await.unwrap();
+    let repository = Repository::with_store(memory.clone(), options).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(*repository.backup(stack).run().await.unwrap().id());
@@ -207,6 +348,8 @@ async fn with_backups(stack: &Stack, count: usize) -> (Arc<InMemory>, Vec<Backup
     }
     (memory, ids)
 }
+
+async fn nothing(_: &Repository) {}
 
 async fn back_up(repository: &Repository, stack: &Stack) -> Result<()> {
     repository.backup(stack).run().await.map(drop)

@@ -61,6 +61,11 @@ pub(crate) fn sealed() -> RepositoryOptions {
     sealed_without_identity().with_identity(keys().0.clone())
 }
 
+/// Signed by the same key, and not encrypted.
+pub(crate) fn signed() -> RepositoryOptions {
+    options().sign_with(keys().1.clone())
+}
+
 /// As [`sealed`], as the host that makes the backups has it: it can't read them.
 pub(crate) fn sealed_without_identity() -> RepositoryOptions {
     let (identity, key) = keys();

@@ -16,6 +16,8 @@ use libtest_mimic::{Arguments, Trial};
 
 use cases::*;
 use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify, zeros};
+use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify};
+use cases::{backup, chain, damage, faults, freshness, killed, matrix, restore, stream, verify};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -176,6 +178,10 @@ fn main() -> ExitCode {
         chain::renamed_and_replayed_manifests_are_found,
         chain::a_deletion_by_a_policy_breaks_no_chain,
         chain::a_manifest_that_forgets_the_one_before_is_found,
+        freshness::it_says_how_old_everything_is,
+        freshness::what_is_late_or_odd_is_a_risk,
+        freshness::a_storage_that_hangs_costs_one_request,
+        freshness::a_repository_that_is_gone_or_another_is_told,
     ];
     let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");
     trials.push(case_unless("stream::zstd_reads_every_artifact", no_zstd, stream::zstd_reads_every_artifact));

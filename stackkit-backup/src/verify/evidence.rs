@@ -124,6 +124,15 @@ impl Evidence {
         }
         None
     }
+
+    /// Whether a run found damage, and no later run at its level or deeper found the whole backup good since.
+    /// `evidence` is of one backup, in any order.
+    #[must_use]
+    pub fn tells_of_damage(evidence: &[Self]) -> bool {
+        let Some(bad) = evidence.iter().filter(|one| !one.ok).max_by_key(|one| one.finished) else { return false };
+        let since: Vec<Self> = evidence.iter().filter(|one| one.finished > bad.finished).cloned().collect();
+        Self::whole_since(&since, bad.level).is_none()
+    }
 }
 
 /// What a verify writes down.
@@ -203,18 +212,25 @@ impl Repository {
         paths: Vec<Path>,
         level: VerifyLevel,
     ) -> Result<Option<Timestamp>> {
-        let mut evidence = self.evidence_at(id, paths).await?;
-        evidence.retain(|one| one.stack == stack);
-        if Evidence::whole_since(&evidence, level).is_none() {
-            return Ok(None);
-        }
         let blake3 = match self.read_manifest(stack, id).await {
             Ok(found) => found.blake3,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Integrity) => return Ok(None),
             Err(error) => return Err(error),
         };
-        evidence.retain(|one| one.manifest_blake3 == blake3);
-        Ok(Evidence::whole_since(&evidence, level))
+        Ok(Evidence::whole_since(&self.evidence_of(stack, id, &blake3, paths).await?, level))
+    }
+
+    /// The evidence at `paths` that saw this manifest of this stack's backup, newest first.
+    pub(super) async fn evidence_of(
+        &self,
+        stack: &str,
+        id: &BackupId,
+        manifest_blake3: &str,
+        paths: Vec<Path>,
+    ) -> Result<Vec<Evidence>> {
+        let mut evidence = self.evidence_at(id, paths).await?;
+        evidence.retain(|one| one.stack == stack && one.manifest_blake3 == manifest_blake3);
+        Ok(evidence)
     }
 
     async fn evidence_paths(&self, folder: &Path) -> Result<Vec<Path>> {
@@ -335,6 +351,10 @@ mod tests {
         assert_eq!(since(&damaged, Stored), None);
         let mended = [&damaged[..], &[one(11, Stored, None, true)]].concat();
         assert_eq!((since(&mended, Stored), since(&mended, Content)), (Some(11), None));
+        let tells = [&drilled[..], &damaged, &mended].map(Evidence::tells_of_damage);
+        assert_eq!(tells, [false, true, false]);
+        let deep = [one(1, Content, None, false), one(2, Stored, None, true), one(3, Content, Some("1/2"), true)];
+        assert!(Evidence::tells_of_damage(&deep));
         let both = [one(5, Content, None, true), one(5, Content, None, false)];
         assert_eq!(since(&both, Content), None);
     }

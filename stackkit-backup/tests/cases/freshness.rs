@@ -1,0 +1,192 @@
+//! Whether backups are made, checked and drilled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use stackkit_backup::{BackupFreshness, Repository, Sample, VerifyLevel};
+use stackkit_core::health::{Status, Thresholds, Tier};
+use stackkit_core::{Clock, ErrorKind, HealthCheck, Observation, ProbeContext, Result, Service, Stack};
+
+use crate::support::faulty::{Faulty, Plan, When};
+use crate::support::scratch::Shelves;
+use crate::support::shelf::Shelf;
+use crate::support::{options, stack_of, text};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+struct Site {
+    store: Arc<InMemory>,
+    repository: Repository,
+    shelf: Shelf,
+    stack: Stack,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let shelf = Shelf::new("shelf").with("x", text(9000, 1));
+        let stack = stack_of([shelf.clone()]);
+        let store = Arc::new(InMemory::new());
+        let options = options().with_clock(stack.clock().clone());
+        let repository = Repository::with_store(store.clone(), options).await.unwrap();
+        Self { store, repository, shelf, stack }
+    }
+
+    fn check(&self) -> BackupFreshness {
+        BackupFreshness::new(self.repository.clone(), "shop")
+    }
+
+    fn later(&self, by: Duration) {
+        self.stack.clock().advance(by);
+    }
+}
+
+async fn probe(check: &BackupFreshness, tier: Tier, within: Duration) -> Result<Observation> {
+    let clock = Clock::system();
+    check.probe(&ProbeContext::new(tier, clock.deadline(within))).await
+}
+
+async fn inventory(check: &BackupFreshness) -> Observation {
+    probe(check, Tier::Inventory, Duration::from_secs(30)).await.unwrap()
+}
+
+fn codes(seen: &Observation) -> Vec<&str> {
+    // Nothing here makes a stack unready.
+    assert!(Thresholds::new().judge(seen).0 <= Status::Degraded);
+    seen.findings.iter().map(|finding| &*finding.code).collect()
+}
+
+pub(crate) async fn it_says_how_old_everything_is() {
+    let site = Site::new().await;
+    let check = site.check().with_id("backups-of-shop").with_max_drill_age(HOUR);
+    assert_eq!((check.id().as_str(), check.kind(), check.faults().len()), ("backups-of-shop", "backup", 0));
+    let backup = site.repository.backup(&site.stack).run().await.unwrap();
+    site.later(HOUR);
+    for part in 1..=2 {
+        site.repository.verification(backup.id()).sample(Sample::new(part, 2).unwrap()).run().await.unwrap();
+        site.later(HOUR);
+    }
+    let scratch = Shelves::default();
+    let drill = site.repository.verification(backup.id()).level(VerifyLevel::Drill).with_scratch(&scratch);
+    assert_eq!(codes(&inventory(&check).await), ["backup.drill.stale"]);
+    assert!(drill.run().await.unwrap().is_ok());
+    // A verify that is younger than the drill, but of less.
+    site.later(HOUR / 2);
+    site.repository.verify(backup.id(), VerifyLevel::Content).await.unwrap();
+    site.later(HOUR / 2);
+    let seen = inventory(&check).await;
+    assert!(seen.findings.is_empty(), "{seen:?}");
+    let stored = backup.manifest().artifacts().map(|(_, artifact)| artifact.stored.bytes).sum::<u64>();
+    for (name, value) in [
+        ("backup_age_seconds", 4.0 * 3600.0),
+        ("verify_age_seconds", 1800.0),
+        ("drill_age_seconds", 3600.0),
+        ("backup_size_bytes", stored as f64),
+        ("backups_complete_count", 1.0),
+        ("backups_damaged_count", 0.0),
+    ] {
+        assert_eq!(seen.value(name), Some(value), "{name}");
+        let measured = seen.measurements.iter().find(|measured| measured.name == name).unwrap();
+        assert_eq!(measured.labels["stack"], "shop");
+    }
+    assert_eq!(seen.info["last_backup"], backup.id().to_string());
+    // The cheap tiers go on telling, with ages of their own time.
+    site.later(HOUR);
+    for tier in [Tier::Ping, Tier::Vitals] {
+        let seen = probe(&check, tier, HOUR).await.unwrap();
+        assert_eq!(seen.value("backup_age_seconds"), Some(5.0 * 3600.0));
+        assert_eq!(codes(&seen), ["backup.drill.stale"]);
+    }
+    // Another stack has none.
+    let other = BackupFreshness::new(site.repository.clone(), "other");
+    assert!(probe(&other, Tier::Vitals, HOUR).await.unwrap().measurements.is_empty());
+    let seen = inventory(&other).await;
+    assert_eq!((codes(&seen), seen.value("backup_age_seconds")), (vec!["backup.none"], None));
+}
+
+pub(crate) async fn what_is_late_or_odd_is_a_risk() {
+    let site = Site::new().await;
+    let check = site.check();
+    let first = site.repository.backup(&site.stack).run().await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.unverified"]);
+    site.repository.verify(first.id(), VerifyLevel::Stored).await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.unverified"], "stored bytes prove nothing");
+    site.repository.verify(first.id(), VerifyLevel::Content).await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), Vec::<&str>::new());
+    site.later(27 * HOUR);
+    assert_eq!(codes(&inventory(&check).await), ["backup.stale"]);
+    assert!(codes(&inventory(&site.check().with_max_age(28 * HOUR)).await).is_empty());
+    site.later(8 * 24 * HOUR);
+    let seen = inventory(&check).await;
+    assert_eq!(codes(&seen), ["backup.stale", "backup.unverified"]);
+    assert!(seen.findings[0].message.contains("9 days"), "{}", seen.findings[0].message);
+
+    // A backup of almost nothing.
+    let check = site.check().with_max_verify_age(None);
+    site.shelf.clone().with("x", "");
+    let second = site.repository.backup(&site.stack).run().await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.shrunk"]);
+    let check = check.with_shrunk_percent(0);
+    assert!(codes(&inventory(&check).await).is_empty());
+
+    // One that is damaged: the evidence says so, until another verify finds it whole.
+    let record = &second.manifest().services[0].artifacts[0];
+    let object = Path::from(format!("backups/shop/{}/{}", second.id(), record.path));
+    let good = site.store.get(&object).await.unwrap().bytes().await.unwrap();
+    site.store.put(&object, vec![0; good.len()].into()).await.unwrap();
+    site.repository.verify(second.id(), VerifyLevel::Content).await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.verify.failed"]);
+    site.store.put(&object, good.into()).await.unwrap();
+    site.later(HOUR);
+    site.repository.verify(second.id(), VerifyLevel::Stored).await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.verify.failed"]);
+    site.repository.verify(second.id(), VerifyLevel::Content).await.unwrap();
+    assert!(codes(&inventory(&check).await).is_empty());
+
+    // A manifest that can't be used, and a backup that is dated in the future, are none.
+    let manifest = Path::from(format!("backups/shop/{}/manifest.json", second.id()));
+    site.store.put(&manifest, "{}".into()).await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.stale", "backup.damaged"]);
+    let future = stack_of([site.shelf.clone()]);
+    future.clock().advance(400 * 24 * HOUR);
+    site.repository.backup(&future).run().await.unwrap();
+    assert_eq!(codes(&inventory(&check).await), ["backup.stale", "backup.damaged"]);
+}
+
+pub(crate) async fn a_storage_that_hangs_costs_one_request() {
+    let plan = Plan::new(usize::MAX, When::HangBefore);
+    let store = Arc::new(Faulty { inner: Arc::new(InMemory::new()), plan: Arc::clone(&plan) });
+    let repository = Repository::with_store(store, options()).await.unwrap();
+    let check = BackupFreshness::new(repository, "shop").with_max_age(HOUR);
+    inventory(&check).await;
+    plan.fail_at(plan.calls());
+    let within = Duration::from_millis(200);
+    for tier in [Tier::Inventory, Tier::Vitals, Tier::Ping] {
+        let clock = Clock::system();
+        let begun = clock.instant();
+        let error = probe(&check, tier, within).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(clock.instant() - begun < within, "it answers before it is dropped");
+    }
+    let calls = plan.calls();
+    assert_eq!(probe(&check, Tier::Inventory, within).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(plan.calls(), calls, "a request hangs, and another one was made");
+}
+
+pub(crate) async fn a_repository_that_is_gone_or_another_is_told() {
+    let site = Site::new().await;
+    let other = Site::new().await;
+    site.repository.backup(&site.stack).run().await.unwrap();
+    let check = site.check().with_max_verify_age(None);
+    inventory(&check).await;
+    let marker = Path::from("stackkit.json");
+    let foreign = other.store.get(&marker).await.unwrap().bytes().await.unwrap();
+    for text in ["{}".into(), foreign] {
+        site.store.put(&marker, text.into()).await.unwrap();
+        assert_eq!(codes(&probe(&check, Tier::Ping, HOUR).await.unwrap()), ["backup.repository.changed"]);
+    }
+    site.store.delete(&marker).await.unwrap();
+    assert_eq!(probe(&check, Tier::Ping, HOUR).await.unwrap_err().kind(), ErrorKind::NotFound);
+}

@@ -49,6 +49,11 @@ mod gc;
 mod hook;
 mod host;
 mod freshness;
+mod freshness;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod host;
 mod id;
 mod keys;
 mod lease;

@@ -18,6 +18,7 @@ use cases::*;
 use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify, zeros};
 use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify};
 use cases::{backup, chain, damage, faults, freshness, killed, matrix, restore, stream, verify};
+use cases::{backup, chain, damage, encrypted, faults, freshness, killed, matrix, restore, stream, verify};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -163,6 +164,8 @@ fn main() -> ExitCode {
         restore::what_a_provider_loses_is_found_by_the_census,
         restore::a_plan_that_misses_something_is_refused_before_any_service,
         verify::each_byte_is_in_exactly_one_part,
+        verify::each_encrypted_byte_is_in_a_part,
+        verify::an_encrypted_manifest_is_checked_without_its_key,
         verify::a_drill_restores_every_service_and_counts,
         verify::a_drill_tells_what_did_not_come_back,
         verify::a_damaged_service_is_not_drilled,

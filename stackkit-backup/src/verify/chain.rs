@@ -137,6 +137,15 @@ struct Links {
     damaged: BTreeMap<BackupId, Error>,
 }
 
+/// A backup that should be there.
+struct Expected {
+    wanted: ChainHead,
+    /// What it means if it is not.
+    absent: ChainFault,
+    /// How that is known.
+    why: String,
+}
+
 /// What is known of a backup that is not there.
 enum Gone {
     /// Deleted by a policy.
@@ -169,16 +178,17 @@ impl Repository {
         named.sort_by_key(|(prev, by)| (prev.id, *by));
         for (prev, by) in named {
             let wanted = ChainHead::new(prev.id, prev.manifest_blake3.clone());
-            let named_by = format!("the manifest of {by} names it");
-            let found = self.expect(stack, &links, &wanted, ChainFault::Missing, &named_by).await?;
+            let why = format!("the manifest of {by} names it");
+            let found = self.expect(stack, &links, Expected { wanted, absent: ChainFault::Missing, why }).await?;
             // A copy may have been made without the one before it; only the repository of both can miss that.
             let copied = links.good.get(&by).is_some_and(|link| link.repository != self.id());
             findings.extend(found.filter(|found| !(copied && found.fault == ChainFault::Missing)));
         }
         findings.extend(unchained(&links.good, self.id()));
         if let Some(known) = known_head {
-            let why = "it was the newest backup";
-            findings.extend(self.expect(stack, &links, known, ChainFault::RolledBack, why).await?);
+            let why = "it was the newest backup".to_owned();
+            let expected = Expected { wanted: known.clone(), absent: ChainFault::RolledBack, why };
+            findings.extend(self.expect(stack, &links, expected).await?);
         }
         findings.sort_by_key(|finding| (finding.backup, finding.fault));
         findings.dedup_by_key(|finding| (finding.backup, finding.fault));
@@ -208,14 +218,8 @@ impl Repository {
     }
 
     /// Whether the backup is there with that manifest, or was deleted by a policy.
-    async fn expect(
-        &self,
-        stack: &str,
-        links: &Links,
-        wanted: &ChainHead,
-        absent: ChainFault,
-        why: &str,
-    ) -> Result<Option<ChainFinding>> {
+    async fn expect(&self, stack: &str, links: &Links, expected: Expected) -> Result<Option<ChainFinding>> {
+        let Expected { wanted, absent, why } = expected;
         let found = |fault, message: String| Some(ChainFinding { backup: wanted.id, fault, message });
         let replaced = || found(ChainFault::Replaced, format!("the manifest is another one: {why} with another hash"));
         match links.good.get(&wanted.id) {
@@ -225,7 +229,7 @@ impl Repository {
             None if links.damaged.contains_key(&wanted.id) => return Ok(None),
             None => {}
         }
-        Ok(match self.gone(stack, wanted).await? {
+        Ok(match self.gone(stack, &wanted).await? {
             Gone::Pruned => None,
             Gone::PrunedOther => replaced(),
             Gone::Unknown => found(absent, format!("the backup is gone, and no policy deleted it: {why}")),
@@ -245,9 +249,7 @@ impl Repository {
         let member = |name: &str| record.get(name).and_then(Value::as_str);
         let id = wanted.id.to_string();
         let home = (member("repository"), member("stack"), member("id"));
-        if !self.trust().accept(self.trust().judge(signer), self.marker().is_signed()).is_ok()
-            || home != (Some(self.id()), Some(stack), Some(id.as_str()))
-        {
+        if !self.believes(signer) || home != (Some(self.id()), Some(stack), Some(id.as_str())) {
             return Ok(Gone::Unknown);
         }
         match member("manifest_blake3") == Some(wanted.manifest_blake3.as_str()) {

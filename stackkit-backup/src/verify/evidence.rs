@@ -257,9 +257,7 @@ impl Repository {
         };
         let Ok((document, signer)) = canonical::open_signed(&bytes, SCHEMA) else { return Ok(None) };
         let Ok(evidence) = serde_json::from_value::<Evidence>(document) else { return Ok(None) };
-        let own = evidence.backup == *id
-            && evidence.repository == self.id()
-            && self.trust().accept(self.trust().judge(signer), self.marker().is_signed()).is_ok();
+        let own = evidence.backup == *id && evidence.repository == self.id() && self.believes(signer);
         Ok(own.then_some(evidence))
     }
 

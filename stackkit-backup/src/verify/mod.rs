@@ -23,6 +23,7 @@ pub(crate) use sample::Share;
 pub use verification::Verification;
 
 use crate::id::BackupId;
+use crate::keys::TrustedKey;
 use crate::repository::Repository;
 
 impl Repository {
@@ -57,6 +58,11 @@ impl Repository {
     /// [`Verification::run`] makes it.
     pub fn verification<'a>(&'a self, id: &BackupId) -> Verification<'a> {
         Verification::new(self, *id)
+    }
+
+    /// Whether a document that this key signed (`None`: nobody) is believed, as a manifest would be.
+    fn believes(&self, signer: Option<TrustedKey>) -> bool {
+        self.trust().accept(self.trust().judge(signer), self.marker().is_signed()).is_ok()
     }
 }
 

@@ -53,6 +53,9 @@ pub struct VerifyReport {
     pub sample: Option<Sample>,
     /// Each artifact of the backup.
     pub artifacts: Vec<ArtifactVerdict>,
+    /// What is wrong with the backup's encrypted manifest, if it has one and no identity reads it: with one, damage is an
+    /// error as it is of every manifest.
+    pub manifest: Vec<RepositoryFinding>,
     /// Each service that was restored into a scratch store; empty below the level drill.
     pub drills: Vec<DrillVerdict>,
     /// What is wrong with the chain of the stack's backups, as far as it is not about another backup's own manifest.
@@ -115,7 +118,8 @@ impl VerifyReport {
     /// backups of the chain, do not keep it from being restored.
     #[must_use]
     pub fn is_restorable(&self) -> bool {
-        self.artifacts.iter().all(|artifact| artifact.findings.is_empty())
+        self.manifest.is_empty()
+            && self.artifacts.iter().all(|artifact| artifact.findings.is_empty())
             && self.drills.iter().all(DrillVerdict::is_ok)
             && self.chain.iter().all(|finding| finding.backup != self.backup)
     }
@@ -131,8 +135,9 @@ impl VerifyReport {
             verdict.findings.iter().map(named)
         });
         let chain = self.chain.iter().map(ToString::to_string);
-        let repository = self.repository.iter().map(|found| format!("{}: {}", found.object, found.message));
-        artifacts.chain(drills).chain(chain).chain(repository).collect()
+        let objects = self.manifest.iter().chain(&self.repository);
+        let objects = objects.map(|found| format!("{}: {}", found.object, found.message));
+        artifacts.chain(drills).chain(chain).chain(objects).collect()
     }
 }
 
@@ -200,8 +205,9 @@ impl fmt::Display for VerifyReport {
         self.artifacts.iter().try_for_each(|verdict| write!(f, "{verdict}"))?;
         self.drills.iter().try_for_each(|verdict| write!(f, "{verdict}"))?;
         self.chain.iter().try_for_each(|finding| writeln!(f, "  chain: {finding}"))?;
-        self.repository
+        self.manifest
             .iter()
+            .chain(&self.repository)
             .try_for_each(|found| writeln!(f, "  {}  DAMAGED\n    {}", found.object, found.message))?;
         writeln!(f, "{}", self.evidence)?;
         f.write_str(match (self.is_ok(), self.is_restorable()) {

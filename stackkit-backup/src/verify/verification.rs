@@ -11,10 +11,10 @@ use super::evidence::Draft;
 use super::sample::shares;
 use super::{
     ArtifactVerdict, ChainFault, ChainFinding, ChainHead, Check, DrillVerdict, EvidenceState, RepositoryFinding,
-    Sample, VerifyLevel, VerifyReport,
+    Sample, VerifyLevel, VerifyReport, is_damage,
 };
 use crate::id::BackupId;
-use crate::manifest::ServiceRecord;
+use crate::manifest::{SEALED_MANIFEST, ServiceRecord};
 use crate::repository::{Found, Marker, Repository};
 
 /// Artifacts that are checked at once: one is read while another is decompressed.
@@ -119,10 +119,11 @@ impl<'a> Verification<'a> {
         let repository = repository.into_iter().map(|(object, error)| RepositoryFinding::new(object, &error));
         let mut report = VerifyReport {
             backup: self.id,
-            manifest_blake3: found.blake3,
+            manifest_blake3: found.blake3.clone(),
             level: self.level,
             sample: self.sample,
             artifacts,
+            manifest: self.sealed(&found).await?,
             drills,
             chain,
             repository: repository.collect(),
@@ -163,6 +164,19 @@ impl<'a> Verification<'a> {
         let mut findings = self.repository.check_chain(stack, self.known_head).await?.findings;
         findings.retain(|finding| finding.backup == self.id || finding.fault != ChainFault::Damaged);
         Ok(findings)
+    }
+
+    /// Compares the encrypted manifest, which nobody could read here, with its hash.
+    async fn sealed(&self, found: &Found) -> Result<Vec<RepositoryFinding>> {
+        let Some(sealed) = &found.manifest.sealed else { return Ok(Vec::new()) };
+        let path = found.folder.clone().join(SEALED_MANIFEST);
+        let finding = |error: &Error| Ok(vec![RepositoryFinding::new(path.as_ref(), error)]);
+        match self.repository.storage().read("check the encrypted manifest", &path).await {
+            Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() == sealed.blake3 => Ok(Vec::new()),
+            Ok(_) => finding(&Error::integrity("the encrypted manifest is not the one that was written")),
+            Err(error) if is_damage(&error) => finding(&error),
+            Err(error) => Err(error),
+        }
     }
 
     fn check<'b>(&'b self, found: &'b Found) -> Check<'b> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 use stackkit_backup::{
-    ArtifactVerdict, Backup, CensusVerdict, Evidence, EvidenceState, Repository, Sample, SigningKey, VerifyLevel,
-    VerifyReport,
+    ArtifactVerdict, Backup, CensusVerdict, Evidence, EvidenceState, Identity, Repository, RepositoryOptions, Sample,
+    SigningKey, VerifyLevel, VerifyReport,
 };
 use stackkit_core::backup::ScratchStores;
 use stackkit_core::{Clock, ErrorKind};
@@ -32,6 +32,24 @@ fn plain_bytes(backup: &Backup) -> u64 {
 pub(crate) async fn each_byte_is_in_exactly_one_part() {
     let directory = tempfile::tempdir().unwrap();
     let repository = local(directory.path()).await;
+    every_frame_is_read(&repository, directory.path(), "zst", |found| found == 1).await;
+}
+
+/// A chunk of the encryption that two parts share is found by both.
+pub(crate) async fn each_encrypted_byte_is_in_a_part() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let options = RepositoryOptions::new().encrypt_to(identity.recipients()[0].clone()).with_identity(identity);
+    let repository = Repository::open_or_create(directory.path().to_str().unwrap(), options).await.unwrap();
+    every_frame_is_read(&repository, directory.path(), "zst.age", |found| found >= 1).await;
+}
+
+async fn every_frame_is_read(
+    repository: &Repository,
+    directory: &Path,
+    ending: &str,
+    is_right: impl Fn(usize) -> bool,
+) {
     let shelf = Shelf::new("shelf").with("large", text(4 * FRAME + 9, 1)).with("small", text(99, 2)).with("empty", "");
     let stack = stack_of([shelf, Shelf::new("other").with("x", text(FRAME + 1, 3))]);
     let backup = repository.backup(&stack).run().await.unwrap();
@@ -45,10 +63,9 @@ pub(crate) async fn each_byte_is_in_exactly_one_part() {
         read += checked(&report);
     }
     assert_eq!(read, plain_bytes(&backup));
-
     // A byte in every frame; the frame index is checked in every part.
     for (service, record) in backup.manifest().artifacts() {
-        let path = artifact(directory.path(), &backup, &format!("{}/{}.zst", service.id, record.spec.name));
+        let path = artifact(directory, &backup, &format!("{}/{}.{ending}", service.id, record.spec.name));
         let good = std::fs::read(&path).unwrap();
         let frames = usize::try_from(record.frames.count).unwrap();
         let end = usize::try_from(record.frames.index_offset).unwrap();
@@ -56,15 +73,49 @@ pub(crate) async fn each_byte_is_in_exactly_one_part() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::write(&path, &bad).unwrap();
-            for level in [VerifyLevel::Stored, VerifyLevel::Content] {
-                let mut found = 0;
-                for sample in parts(3) {
-                    found += usize::from(!verify(level, sample).await.is_ok());
-                }
-                assert_eq!(found, 1, "byte {at} of {} at {level}", path.display());
+            let mut found = [0, 0];
+            for sample in parts(3) {
+                found[0] += usize::from(!verify(VerifyLevel::Stored, sample).await.is_ok());
+                found[1] += usize::from(!verify(VerifyLevel::Content, sample).await.is_ok());
             }
+            assert!(found[0] == 1 && is_right(found[1]), "byte {at} of {}: {found:?}", path.display());
         }
         std::fs::write(&path, &good).unwrap();
+    }
+}
+
+/// Whoever has no key compares the encrypted manifest with its hash; drills need a key.
+pub(crate) async fn an_encrypted_manifest_is_checked_without_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let options = RepositoryOptions::new().encrypt_to(identity.recipients()[0].clone()).encrypt_manifest();
+    let repository = Repository::open_or_create(directory.path().to_str().unwrap(), options).await.unwrap();
+    let stack = stack_of([Shelf::new("shelf").with("x", text(99, 1))]);
+    let backup = repository.backup(&stack).run().await.unwrap();
+    let report = repository.verify(backup.id(), VerifyLevel::Stored).await.unwrap();
+    assert!(report.is_ok(), "{report}");
+    let scratch = Shelves::default();
+    let drill = async |repository: &Repository| {
+        repository.verification(backup.id()).level(VerifyLevel::Drill).with_scratch(&scratch).run().await
+    };
+    let error = drill(&repository).await.unwrap_err();
+    assert_eq!((error.kind(), scratch.open_count(), scratch.restores()), (ErrorKind::Config, 0, 0), "{error}");
+    let stranger = repository.clone().with_identity(Identity::generate().unwrap());
+    assert_eq!(drill(&stranger).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    let owner = repository.clone().with_identity(identity);
+    let report = drill(&owner).await.unwrap();
+    assert!(report.is_ok() && report.drills[0].census == CensusVerdict::Equal, "{report}");
+
+    let sealed = artifact(directory.path(), &backup, "manifest.json.age");
+    flip(&sealed);
+    for gone in [false, true] {
+        if gone {
+            std::fs::remove_file(&sealed).unwrap();
+        }
+        let report = repository.verify(backup.id(), VerifyLevel::Stored).await.unwrap();
+        assert!(!report.is_restorable() && report.to_string().contains("manifest.json.age"), "{report}");
+        assert!(!repository.evidence(backup.id()).await.unwrap()[0].ok);
+        assert!(owner.verify(backup.id(), VerifyLevel::Stored).await.is_err());
     }
 }
 

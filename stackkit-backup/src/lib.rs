@@ -42,17 +42,12 @@
 mod age;
 mod copy;
 mod error;
+mod freshness;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;
 mod hook;
-mod host;
-mod freshness;
-mod freshness;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod host;
 mod id;
 mod keys;
@@ -73,6 +68,7 @@ pub use copy::{CopiedBackup, CopyOutcome, CopyReport, CopyRun};
 pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport};
 pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use freshness::BackupFreshness;
+pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
 pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, ProgressPhase, ProgressSnapshot};

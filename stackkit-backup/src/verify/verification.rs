@@ -109,7 +109,6 @@ impl<'a> Verification<'a> {
         let scratch = self.scratch_of_a_drill()?;
         let started = self.repository.clock().now();
         let found = self.repository.find(&self.id).await?;
-        self.repository.check_sealed(&found).await?;
         let chain = self.chain(&found.manifest.stack).await?;
         let (artifacts, drills) = match scratch {
             None => (self.artifacts(&found).await?, Vec::new()),
@@ -168,13 +167,12 @@ impl<'a> Verification<'a> {
 
     /// Compares the encrypted manifest, which nobody could read here, with its hash.
     async fn sealed(&self, found: &Found) -> Result<Vec<RepositoryFinding>> {
-        let Some(sealed) = &found.manifest.sealed else { return Ok(Vec::new()) };
-        let path = found.folder.clone().join(SEALED_MANIFEST);
-        let finding = |error: &Error| Ok(vec![RepositoryFinding::new(path.as_ref(), error)]);
-        match self.repository.storage().read("check the encrypted manifest", &path).await {
-            Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() == sealed.blake3 => Ok(Vec::new()),
-            Ok(_) => finding(&Error::integrity("the encrypted manifest is not the one that was written")),
-            Err(error) if is_damage(&error) => finding(&error),
+        match self.repository.check_sealed(found).await {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if is_damage(&error) => {
+                let path = found.folder.clone().join(SEALED_MANIFEST);
+                Ok(vec![RepositoryFinding::new(path.as_ref(), &error)])
+            }
             Err(error) => Err(error),
         }
     }

@@ -65,9 +65,8 @@ mod trust;
 mod verify;
 
 pub use copy::{CopiedBackup, CopyOutcome, CopyReport, CopyRun};
-pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport};
-pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use freshness::BackupFreshness;
+pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport};
 pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};

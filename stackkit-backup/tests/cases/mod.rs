@@ -7,8 +7,8 @@ pub(crate) mod damage;
 pub(crate) mod encrypted;
 pub(crate) mod faults;
 pub(crate) mod flips;
-pub(crate) mod hooks;
 pub(crate) mod freshness;
+pub(crate) mod hooks;
 pub(crate) mod killed;
 pub(crate) mod lease;
 #[cfg(feature = "s3")]

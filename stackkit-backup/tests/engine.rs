@@ -15,10 +15,6 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 use cases::*;
-use cases::{backup, chain, damage, encrypted, faults, freshness, killed, matrix, restore, stream, verify};
-use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify};
-use cases::{backup, chain, damage, encrypted, faults, killed, matrix, restore, stream, verify, zeros};
-use cases::{backup, chain, damage, faults, freshness, killed, matrix, restore, stream, verify};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {

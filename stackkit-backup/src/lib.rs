@@ -48,7 +48,6 @@ mod freshness;
 pub mod fuzzing;
 mod gc;
 mod hook;
-mod host;
 mod id;
 mod keys;
 mod lease;

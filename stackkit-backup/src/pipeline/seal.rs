@@ -12,7 +12,7 @@ pub(super) enum Seal {
     Nothing,
     /// They are encrypted.
     Age {
-        sealer: Sealer,
+        sealer: Box<Sealer>,
         /// Bytes of the chunk at the end of the part that are not sealed yet.
         open_bytes: usize,
     },
@@ -26,7 +26,7 @@ impl Seal {
         }
         let (header, sealer) = age::write_header(recipients)?;
         upload.part()?.extend_from_slice(&header);
-        Ok(Self::Age { sealer, open_bytes: 0 })
+        Ok(Self::Age { sealer: Box::new(sealer), open_bytes: 0 })
     }
 
     /// Appends compressed bytes.

@@ -13,6 +13,7 @@ mod read;
 #[path = "../shared/rounds.rs"]
 mod rounds;
 #[path = "../shared/run.rs"]
+#[expect(dead_code, reason = "only the other program reads what a peer says")]
 mod run;
 
 use std::collections::BTreeMap;

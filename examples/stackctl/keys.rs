@@ -6,7 +6,7 @@ use stackkit::backup::{Identity, SigningKey, TrustedKey};
 use stackkit::{Error, RepositoryOptions, Result};
 
 use crate::cli::value::TrustSource;
-use crate::cli::{ReadArgs, SignArgs, TrustArgs, WriteArgs};
+use crate::cli::{LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 use crate::exit::{Failure, Outcome};
 
 /// How long a command may take to give the identity: a vault answers in a second, a person types in a minute.
@@ -41,6 +41,11 @@ pub(crate) async fn reading(args: &ReadArgs) -> Outcome<RepositoryOptions> {
         Some(identity) => options.with_identity(identity),
         None => options,
     })
+}
+
+/// Adds the promise that nobody else writes, if it was given.
+pub(crate) fn leasing(options: RepositoryOptions, args: &LeaseArgs) -> RepositoryOptions {
+    if args.single_writer { options.single_writer() } else { options }
 }
 
 /// Adds the key to sign with, if one was named.

@@ -20,16 +20,15 @@ mod progress;
 mod prune;
 mod restore;
 mod setup;
+mod signals;
 mod verify;
 
-use std::future::pending;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use stackkit::Error;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure, Outcome};
@@ -47,11 +46,11 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         // Listens before the command starts: whoever sees its first output may send a signal.
-        let interrupted = interrupt()?;
+        let interrupted = signals::signals(cli.command.signals_that_end_it())?;
         // The command's future is dropped when a signal comes first: children end, staged files go.
         tokio::select! {
             outcome = Box::pin(run(&cli, &mut out)) => outcome,
-            interrupted = interrupted => interrupted,
+            () = interrupted => Ok(Exit::Interrupted),
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_WAIT);
@@ -101,19 +100,4 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
             doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), args, out).await
         }
     }
-}
-
-/// Listens for SIGINT and SIGTERM from now on; the future ends at the first.
-fn interrupt() -> Result<impl Future<Output = Outcome>, Failure> {
-    let failed = |error| Failure::usage(Error::io("listen for signals", error));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    Ok(async move {
-        tokio::select! {
-            Some(()) = interrupt.recv() => {}
-            Some(()) = terminate.recv() => {}
-            else => pending().await,
-        }
-        Ok(Exit::Interrupted)
-    })
 }

@@ -1,7 +1,7 @@
 //! `prune`, `undelete` and `gc`: what is deleted, and how that is taken back.
 
-use stackkit::Secret;
 use stackkit::backup::{GcOptions, Retention};
+use stackkit::{RepositoryOptions, Secret};
 
 use crate::cli::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use crate::exit::{Exit, Failure, Outcome};
@@ -14,7 +14,7 @@ use crate::verify::absent;
 pub(crate) async fn prune(url: &Secret, args: &PruneArgs, out: &Output) -> Outcome {
     let policy = policy(&args.keep).map_err(Failure::usage)?;
     let options = keys::signing(keys::trusting(&args.trust)?, &args.sign)?;
-    let repository = open(url, options).await?;
+    let repository = open(url, keys::leasing(options, &args.lease)).await?;
     let plan = repository.plan_retention(&policy).await.map_err(Failure::repository)?;
     let plan = if args.force { plan.force() } else { plan };
     out.result(&plan, &plan).map_err(Failure::usage)?;
@@ -33,7 +33,7 @@ pub(crate) async fn prune(url: &Secret, args: &PruneArgs, out: &Output) -> Outco
 
 /// Takes back an announced deletion.
 pub(crate) async fn undelete(url: &Secret, args: &UndeleteArgs, out: &Output) -> Outcome {
-    let repository = open(url, keys::trusting(&args.trust)?).await?;
+    let repository = open(url, keys::leasing(keys::trusting(&args.trust)?, &args.lease)).await?;
     repository.undelete(&args.backup).await.map_err(absent)?;
     let done = serde_json::json!({ "id": args.backup, "state": "ready" });
     out.result(format_args!("{} counts again", args.backup), &done).map_err(Failure::usage)?;
@@ -42,7 +42,7 @@ pub(crate) async fn undelete(url: &Secret, args: &UndeleteArgs, out: &Output) ->
 
 /// Shows what crashes left, and with `--apply` removes it.
 pub(crate) async fn gc(url: &Secret, args: &GcArgs, out: &Output) -> Outcome {
-    let repository = open(url, stackkit::RepositoryOptions::new()).await?;
+    let repository = open(url, keys::leasing(RepositoryOptions::new(), &args.lease)).await?;
     let options = args.older_than.map_or_else(GcOptions::new, |age| GcOptions::new().with_min_age(age));
     let plan = repository.plan_gc(&options).await.map_err(Failure::repository)?;
     out.result(&plan, &plan).map_err(Failure::usage)?;

@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::list::open;
 use crate::output::Output;
+use crate::progress::Teller;
 use crate::setup;
 use crate::verify::{absent, find};
 
@@ -22,7 +23,7 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
     }
     let url = setup::repository_url(target, out)?;
     setup::apart(&stack, &url)?;
-    let repository = open(&url, keys::reading(&args.read).await?).await?;
+    let repository = open(&url, keys::leasing(keys::reading(&args.read).await?, &args.lease)).await?;
     let id = find(&repository, &args.backup, stack.name()).await?;
     let options = match args.only.is_empty() {
         true => RestoreOptions::new(),
@@ -37,7 +38,8 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
         out.note("another name was typed; nothing is changed");
         return Ok(Exit::No);
     }
-    let report = repository.apply_restore(plan, &stack).await.map_err(absent)?;
+    let run = repository.restore(plan, &stack).with_progress(Teller::new(out, stack.clock()));
+    let report = run.run().await.map_err(absent)?;
     out.result(&report, &report).map_err(Failure::usage)?;
     Ok(Exit::Done)
 }

@@ -1,10 +1,11 @@
 //! Arguments of the commands that make, read and copy backups.
 
 use clap::{Args, ValueEnum};
+use jiff::Span;
 use stackkit::ServiceId;
 use stackkit::backup::BackupId;
 
-use super::keys::{ReadArgs, SignArgs, TrustArgs, WriteArgs};
+use super::keys::{LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 use super::value::{self, Named, Portion, Wanted};
 use crate::location::Location;
 
@@ -17,6 +18,9 @@ pub(crate) struct BackupArgs {
     /// A word to find the backup by; may be given again
     #[arg(long = "tag", value_name = "TAG", value_parser = value::tag)]
     pub(crate) tags: Vec<String>,
+    /// Lock the backup's objects against deletion for so long, in a bucket with Object Lock: 30d, "1 month"
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) retain_for: Option<Span>,
     /// Keep what succeeded when a service fails; such a backup is never `latest`
     #[arg(long)]
     pub(crate) partial: bool,
@@ -69,6 +73,8 @@ pub(crate) struct RestoreArgs {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 #[derive(Debug, Args)]

@@ -61,6 +61,14 @@ impl WriteArgs {
     }
 }
 
+/// How others are kept out meanwhile.
+#[derive(Debug, Args)]
+pub(crate) struct LeaseArgs {
+    /// Promise that nobody else prunes or restores: for a storage that can give no lease
+    #[arg(long)]
+    pub(crate) single_writer: bool,
+}
+
 /// Who signs what is written.
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backups::{BackupArgs, CopyArgs, Level, ListArgs, RestoreArgs, VerifyArgs};
-pub(crate) use keys::{KeygenArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
+pub(crate) use keys::{KeygenArgs, LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use value::Named;
 
@@ -103,6 +103,14 @@ pub(crate) struct DoctorArgs {
 }
 
 impl Command {
+    /// How many signals end it as it stands. A backup ends itself in good order after the first.
+    pub(crate) fn signals_that_end_it(&self) -> u32 {
+        match self {
+            Self::Backup(_) => 2,
+            _ => 1,
+        }
+    }
+
     /// What an interrupt of the command leaves.
     pub(crate) fn interrupted(&self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Span;
 use stackkit::backup::BackupId;
 
-use super::keys::{SignArgs, TrustArgs};
+use super::keys::{LeaseArgs, SignArgs, TrustArgs};
 use super::value;
 
 /// Each rule keeps backups of its own; what no rule keeps is deleted.
@@ -24,6 +24,8 @@ pub(crate) struct PruneArgs {
     pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +75,8 @@ pub(crate) struct UndeleteArgs {
     pub(crate) backup: BackupId,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }
 
 #[derive(Debug, Args)]
@@ -83,4 +87,6 @@ pub(crate) struct GcArgs {
     /// How old something must be, so that no backup that runs is taken for what a crash left; 48h unless given
     #[arg(long, value_name = "TIME", value_parser = value::duration)]
     pub(crate) older_than: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
 }

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 use cases::*;
+use cases::{backup, chain, damage, encrypted, faults, killed, matrix, model, restore, stream, verify, zeros};
 
 /// A case as a trial with a runtime of its own.
 fn case<F: Future<Output = ()>>(name: &str, run: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -103,6 +104,8 @@ fn main() -> ExitCode {
         flips::every_byte_of_an_encrypted_repository,
         zeros::a_stream_of_any_length_takes_constant_memory,
         killed::at_any_moment_it_leaves_no_false_backup,
+        killed::backups_a_prune_and_a_verify_at_once_all_finish,
+        model::random_histories_keep_the_promises,
         matrix::a_first_backup,
         matrix::a_second_backup,
         matrix::a_backup_on_a_disk,

@@ -14,6 +14,7 @@ pub(crate) mod lease;
 #[cfg(feature = "s3")]
 pub(crate) mod locks;
 pub(crate) mod matrix;
+pub(crate) mod model;
 pub(crate) mod progress;
 pub(crate) mod restore;
 pub(crate) mod retention;

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use stackkit_backup::{BackupId, Repository};
+use stackkit_backup::{BackupId, GcOptions, Repository, Retention, VerifyLevel};
 use stackkit_core::process::{Child, Tool};
 use stackkit_core::{Result, Stack};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -18,15 +19,28 @@ const TASK: &str = "STACKKIT_TEST_WORKER";
 /// The variable that holds the repository's directory.
 const DIRECTORY: &str = "STACKKIT_TEST_DIRECTORY";
 
+/// Backups that the loop keeps.
+const KEPT: u32 = 3;
+
+/// How often the newest backup is verified.
+const VERIFIES: usize = 4;
+
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Backs up and prunes until it is killed.
+    /// Backs up, prunes and collects garbage until it is killed.
     Loop,
+    /// Two backups, one after the other.
+    BackUp,
+    /// A prune that keeps the newest backup, then a backup.
+    Prune,
+    /// Verifies of the newest backup, one after the other.
+    Verify,
 }
 
 impl Task {
-    const ALL: [(&'static str, Self); 1] = [("loop", Self::Loop)];
+    const ALL: [(&'static str, Self); 4] =
+        [("loop", Self::Loop), ("back up", Self::BackUp), ("prune", Self::Prune), ("verify", Self::Verify)];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, task)| *task == self).unwrap().0
@@ -40,12 +54,18 @@ pub(crate) enum Word {
     Ready,
     /// A backup was made.
     Made(BackupId),
+    /// The deletion of a backup begins.
+    Deleting(BackupId),
+    /// All was done.
+    Done,
 }
 
 impl Word {
     fn parse(line: &str) -> Self {
         match line.split_once(' ') {
             None if line == "ready" => Self::Ready,
+            None if line == "done" => Self::Done,
+            Some(("deleting", id)) => Self::Deleting(id.parse().unwrap()),
             Some(("made", id)) => Self::Made(id.parse().unwrap()),
             _ => panic!("a worker said {line:?}"),
         }
@@ -55,6 +75,8 @@ impl Word {
         let line = match self {
             Self::Ready => "ready".to_owned(),
             Self::Made(id) => format!("made {id}"),
+            Self::Deleting(id) => format!("deleting {id}"),
+            Self::Done => "done".to_owned(),
         };
         let mut out = std::io::stdout().lock();
         // One write of one line: a kill leaves whole lines.
@@ -85,10 +107,43 @@ async fn work(task: Task, directory: &str) -> Result<()> {
     let stack = stack();
     match task {
         Task::Loop => loop {
-            let backup = repository.backup(&stack).run().await?;
-            Word::Made(*backup.id()).say();
+            back_up(&repository, &stack).await?;
+            prune(&repository, KEPT).await?;
+            let garbage = repository.plan_gc(&GcOptions::new()).await?;
+            repository.apply_gc(garbage).await?;
         },
+        Task::BackUp => {
+            back_up(&repository, &stack).await?;
+            back_up(&repository, &stack).await?;
+        }
+        Task::Prune => {
+            prune(&repository, 1).await?;
+            back_up(&repository, &stack).await?;
+        }
+        Task::Verify => {
+            for _ in 0..VERIFIES {
+                let newest = repository.latest(stack.name()).await?;
+                let report = repository.verify(&newest, VerifyLevel::Content).await?;
+                assert!(report.is_restorable(), "{report}");
+            }
+        }
     }
+    Word::Done.say();
+    Ok(())
+}
+
+async fn back_up(repository: &Repository, stack: &Stack) -> Result<()> {
+    let backup = repository.backup(stack).run().await?;
+    Word::Made(*backup.id()).say();
+    Ok(())
+}
+
+/// Deletes all but the newest `keep`, at once.
+async fn prune(repository: &Repository, keep: u32) -> Result<()> {
+    let policy = Retention::new().keep_last(keep).with_grace(Duration::ZERO);
+    let plan = repository.plan_retention(&policy).await?.force();
+    plan.deletions().for_each(|deletion| Word::Deleting(deletion.backup).say());
+    repository.apply_retention(plan).await.map(drop)
 }
 
 /// A worker that runs. Dropping it kills it.
@@ -109,6 +164,17 @@ impl Worker {
     /// What it says next; `None` at its end.
     pub(crate) async fn word(&mut self) -> Option<Word> {
         self.lines.next_line().await.unwrap().map(|line| Word::parse(&line))
+    }
+
+    /// What it says until its end, which is a good one.
+    pub(crate) async fn finish(self) -> Vec<Word> {
+        let Self { mut child, mut lines } = self;
+        let mut words = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            words.push(Word::parse(&line));
+        }
+        child.wait().await.unwrap();
+        words
     }
 
     /// Kills it as nothing can prevent (`SIGKILL`), and gives what it had said.

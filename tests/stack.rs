@@ -2,6 +2,7 @@
 //! a reason, or fails where `STACKKIT_REQUIRE` names it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod buckets;
 mod command_line;
 mod faults;
 mod keys;
@@ -19,6 +20,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let modules = [
+        ("buckets", buckets::TESTS),
         ("command_line", command_line::TESTS),
         ("faults", faults::TESTS),
         ("keys", keys::TESTS),

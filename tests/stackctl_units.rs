@@ -8,3 +8,7 @@ mod cli;
 mod exit;
 #[path = "../examples/stackctl/location.rs"]
 mod location;
+#[path = "../examples/stackctl/output.rs"]
+mod output;
+#[path = "../examples/stackctl/progress.rs"]
+mod progress;

@@ -139,3 +139,32 @@ impl fmt::Display for Bar<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stackkit::ServiceId;
+    use stackkit::backup::{ArtifactName, ProgressPhase};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_bar_fills_as_far_as_the_size_is_known() {
+        let meter = Meter::new(Clock::system());
+        let written = |plain_bytes| ProgressEvent::Written {
+            service: ServiceId::new("db").unwrap(),
+            artifact: ArtifactName::new("dump").unwrap(),
+            plain_bytes,
+            stored_bytes: 0,
+        };
+        meter.event(&ProgressEvent::Phase { phase: ProgressPhase::Dumping, expected_bytes: Some(1000 * MIB) });
+        meter.event(&written(340 * MIB));
+        let text = Bar(&meter.snapshot()).to_string();
+        assert!(text.starts_with("dumping [########----------------]  34 %  340.0 MiB"), "{text}");
+        assert_eq!(numbers(&meter.snapshot())["read_bytes"], 340 * MIB);
+        // More than was expected: nothing is promised.
+        meter.event(&written(2000 * MIB));
+        assert_eq!(Bar(&meter.snapshot()).to_string().split("  ").next(), Some("dumping 1.9 GiB"));
+    }
+}

@@ -15,22 +15,33 @@ const CHECKSUM: &str = "checksum";
 /// The member that holds a signature, in documents that carry their own.
 const SIGNATURE: &str = "signature";
 
-/// Writes `value` with its keys sorted, whatever order the map of `serde_json` keeps in this build.
-fn sorted(value: Value) -> Value {
+/// `value` with its keys sorted, whatever order the map of `serde_json` keeps in this build.
+fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let mut members: Vec<_> = members.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            let mut members: Vec<_> = members.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
             members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
             Value::Object(Map::from_iter(members))
         }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        other => other.clone(),
     }
 }
 
-fn text(value: Value) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(&sorted(value))
-        .map_err(|e| Error::unexpected("a document can't be written as JSON").with_source(e))?;
+fn is_sorted(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.keys().is_sorted() && members.values().all(is_sorted),
+        Value::Array(items) => items.iter().all(is_sorted),
+        _ => true,
+    }
+}
+
+fn text(value: &Value) -> Result<String> {
+    let written = match is_sorted(value) {
+        true => serde_json::to_string_pretty(value),
+        false => serde_json::to_string_pretty(&sorted(value)),
+    };
+    let mut text = written.map_err(|e| Error::unexpected("a document can't be written as JSON").with_source(e))?;
     text.push('\n');
     Ok(text)
 }
@@ -44,9 +55,10 @@ pub(crate) fn seal(document: Value) -> Result<String> {
         return Err(Error::unexpected("a document must be a JSON object"));
     };
     members.remove(CHECKSUM);
-    let body = text(Value::Object(members.clone()))?;
-    members.insert(CHECKSUM.to_owned(), json!({ "blake3": blake3::hash(body.as_bytes()).to_hex().as_str() }));
-    text(Value::Object(members))
+    let mut document = Value::Object(members);
+    let hash = blake3::hash(text(&document)?.as_bytes()).to_hex();
+    document[CHECKSUM] = json!({ "blake3": hash.as_str() });
+    text(&document)
 }
 
 /// As [`seal`], with a signature inside if there is a key: the member `signature` is the key and its signature over the
@@ -61,7 +73,7 @@ pub(crate) fn seal_signed(document: Value, key: Option<&SigningKey>) -> Result<S
     members.remove(CHECKSUM);
     members.remove(SIGNATURE);
     if let Some(key) = key {
-        let body = text(Value::Object(members.clone()))?;
+        let body = text(&Value::Object(members.clone()))?;
         let signature: String = key.sign(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         members.insert(SIGNATURE.to_owned(), json!({ "key": key.trusted(), "ed25519": signature }));
     }
@@ -81,7 +93,7 @@ pub(crate) fn open_signed(bytes: &[u8], schema: &str) -> Result<(Value, Option<T
     let member = |name: &str| signature.get(name).and_then(Value::as_str);
     let key: TrustedKey = member("key").and_then(|key| key.parse().ok()).ok_or_else(wrong)?;
     let signature = member("ed25519").and_then(hex).ok_or_else(wrong)?;
-    match key.verify(text(document.clone())?.as_bytes(), &signature) {
+    match key.verify(text(&document)?.as_bytes(), &signature) {
         true => Ok((document, Some(key))),
         false => Err(wrong()),
     }
@@ -107,10 +119,21 @@ pub(crate) fn open(bytes: &[u8], schema: &str) -> Result<Value> {
         }
         _ => return Err(damaged()),
     }
-    match seal(document.clone())?.as_bytes() == bytes {
+    let checksum = document.get(CHECKSUM).and_then(|checksum| checksum.get("blake3")).and_then(Value::as_str);
+    let same = checksum.and_then(|checksum| body_hash(bytes, checksum).map(|hash| hash.to_hex().as_str() == checksum));
+    // Canonical form is asked for by itself: what has it in every member but the checksum's has one form only.
+    match same == Some(true) && text(&document)?.as_bytes() == bytes {
         true => Ok(document),
         false => Err(damaged()),
     }
+}
+
+/// The hash of a document's canonical text without the member that holds `checksum`, which is cut out of `bytes`; `None` if
+/// it does not stand there as [`seal`] writes it. It is never the last member: `schema` comes after it.
+fn body_hash(bytes: &[u8], checksum: &str) -> Option<blake3::Hash> {
+    let member = format!("\n  \"{CHECKSUM}\": {{\n    \"blake3\": \"{checksum}\"\n  }},");
+    let at = bytes.windows(member.len()).position(|window| window == member.as_bytes())?;
+    Some(blake3::Hasher::new().update(&bytes[..at]).update(&bytes[at + member.len()..]).finalize())
 }
 
 fn family(schema: &str) -> Option<&str> {

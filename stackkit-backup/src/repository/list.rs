@@ -8,6 +8,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Repository;
+use super::cache::Raw;
 use super::read::{Found, is_unusable};
 use super::scan::{self, Spot, Stamp};
 use crate::id::BackupId;
@@ -18,6 +19,9 @@ use crate::trust::SignatureState;
 
 /// Manifests that are read at once: enough to hide the latency of a storage in a network.
 const READS_AT_ONCE: usize = 16;
+
+/// Entries that are looked at together: of a directory, their manifests are read at once by one thread.
+const BATCH: usize = 128;
 
 /// One backup, or what looks like one.
 #[derive(Debug)]
@@ -135,7 +139,7 @@ impl Repository {
     /// so that ten thousand manifests are never in memory together.
     pub(crate) async fn entries<T: Send + 'static>(
         &self,
-        digest: impl Fn(BackupEntry) -> T + Clone + Send + 'static,
+        digest: impl Fn(BackupEntry) -> T + Clone + Send + Sync + 'static,
     ) -> Result<Vec<T>> {
         let spots = self.spots().await?;
         if let Some(cache) = self.cache() {
@@ -150,9 +154,18 @@ impl Repository {
         let reading = shares.into_iter().map(|share| {
             let (repository, digest) = (self.clone(), digest.clone());
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let repository = &repository;
-                let entries = stream::iter(share).map(|spot| repository.entry(spot)).buffer_unordered(READS_AT_ONCE);
-                entries.map_ok(digest).try_collect::<Vec<T>>().await
+                let (repository, mut digested) = (&repository, Vec::with_capacity(share.len()));
+                let mut share = share.into_iter();
+                loop {
+                    let batch: Vec<Spot> = share.by_ref().take(BATCH).collect();
+                    if batch.is_empty() {
+                        return Ok::<_, Error>(digested);
+                    }
+                    let batch = scan::read_ahead(&repository.storage, batch).await?;
+                    let entries = stream::iter(batch).map(|(spot, raw)| repository.entry(spot, raw));
+                    let entries: Vec<T> = entries.buffer_unordered(READS_AT_ONCE).map_ok(&digest).try_collect().await?;
+                    digested.extend(entries);
+                }
             }))
         });
         let mut entries = Vec::new();
@@ -188,7 +201,7 @@ impl Repository {
         }
     }
 
-    async fn entry(&self, spot: Spot) -> Result<BackupEntry> {
+    async fn entry(&self, spot: Spot, raw: Option<Raw>) -> Result<BackupEntry> {
         let entry = |state| BackupEntry {
             id: spot.id,
             stack: spot.stack.clone(),
@@ -198,7 +211,7 @@ impl Repository {
             announcement: Announcement::None,
         };
         let Some(stamp) = &spot.manifest else { return Ok(entry(EntryState::Incomplete)) };
-        let found = match self.read_listed(&spot, stamp).await {
+        let found = match self.read_listed(&spot, stamp, raw).await {
             Ok(found) => found,
             // It went since the listing.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(entry(EntryState::Incomplete)),
@@ -220,18 +233,18 @@ impl Repository {
         Ok(BackupEntry { signature, manifest_blake3, announcement, ..entry(state) })
     }
 
-    /// Reads a manifest that a listing showed, from the cache if it is there.
-    async fn read_listed(&self, spot: &Spot, stamp: &Stamp) -> Result<Found> {
-        let Some(cache) = self.cache() else { return self.read_manifest(&spot.stack, &spot.id).await };
-        if let Some(raw) = cache.get(spot, stamp) {
-            let found = self.check_manifest(&spot.stack, &spot.id, &raw)?;
-            self.check_origin(&found).await?;
-            return Ok(found);
-        }
-        let raw = self.fetch_manifest(&spot.stack, &spot.id).await?;
+    /// Checks a manifest that a listing showed; it is read unless that was done, from the cache if it is there.
+    async fn read_listed(&self, spot: &Spot, stamp: &Stamp, raw: Option<Raw>) -> Result<Found> {
+        let cache = self.cache().filter(|_| raw.is_none());
+        let (raw, cached) = match raw.or_else(|| cache.as_ref()?.get(spot, stamp)) {
+            Some(raw) => (raw, true),
+            None => (self.fetch_manifest(&spot.stack, &spot.id).await?, false),
+        };
         let found = self.check_manifest(&spot.stack, &spot.id, &raw)?;
         self.check_origin(&found).await?;
-        cache.put(spot, stamp, &raw);
+        if let Some(cache) = cache.filter(|_| !cached) {
+            cache.put(spot, stamp, &raw);
+        }
         Ok(found)
     }
 }

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind, Result, ServiceId};
 
-use super::{BACKUPS, MANIFEST, Storage, TOMBSTONE};
+use super::cache::Raw;
+use super::{BACKUPS, MANIFEST, SIGNATURE, Storage, TOMBSTONE};
 use crate::error::storage as storage_error;
 use crate::id::BackupId;
+
+/// The largest file that is read ahead; a manifest of thousands of artifacts is smaller.
+const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
 
 /// A folder that has the name of a backup.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Stamp {
     pub(crate) size_bytes: u64,
     /// `None`: the storage tells none.
     pub(crate) etag: Option<String>,
+    /// Whether it can be read: in a directory there may be anything.
+    pub(crate) is_file: bool,
 }
 
 /// All of them, by stack and id.
@@ -56,7 +63,7 @@ pub(crate) async fn spots(storage: &Storage) -> Result<Vec<Spot>> {
         let spot = spots.entry((stack, id)).or_insert(empty);
         match rest {
             [name] if name.as_ref() == MANIFEST => {
-                spot.manifest = Some(Stamp { size_bytes: object.size, etag: object.e_tag });
+                spot.manifest = Some(Stamp { size_bytes: object.size, etag: object.e_tag, is_file: true });
             }
             [name] if name.as_ref() == TOMBSTONE => spot.announced = true,
             _ => {}
@@ -86,16 +93,52 @@ fn local(backups: &std::path::Path) -> io::Result<Vec<Spot>> {
     Ok(spots)
 }
 
+/// Reads the manifests of a directory's backups, and the files that are their signatures, in one go: asked for one by
+/// one, most of the time would go to waking threads. What can't be read so, or is no directory's, is left to be read alone, for its
+/// error.
+///
+/// # Errors
+/// `Cancelled` if the runtime ends.
+pub(crate) async fn read_ahead(storage: &Storage, batch: Vec<Spot>) -> Result<Vec<(Spot, Option<Raw>)>> {
+    let Some(root) = storage.root() else {
+        return Ok(batch.into_iter().map(|spot| (spot, None)).collect());
+    };
+    let backups = root.join(BACKUPS);
+    let read = move |spot: Spot| {
+        let raw = spot.manifest.as_ref().filter(|stamp| stamp.is_file && stamp.size_bytes <= READ_AHEAD_BYTES_MAX);
+        let folder = backups.join(&spot.stack).join(spot.id.to_string());
+        let raw = raw.and_then(|_| read_raw(&folder).ok());
+        (spot, raw)
+    };
+    tokio::task::spawn_blocking(move || batch.into_iter().map(read).collect())
+        .await
+        .map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))
+}
+
+fn read_raw(folder: &std::path::Path) -> io::Result<Raw> {
+    let manifest = Bytes::from(std::fs::read(folder.join(MANIFEST))?);
+    let signature = folder.join(SIGNATURE);
+    let signature = match signature.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
+        Ok(metadata) if metadata.is_file() && metadata.len() <= READ_AHEAD_BYTES_MAX => {
+            std::fs::read(signature)?.into()
+        }
+        Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => return Err(error),
+    };
+    Ok(Raw { manifest, signature })
+}
+
 #[cfg(unix)]
 fn stamp(metadata: &std::fs::Metadata) -> Stamp {
     use std::os::unix::fs::MetadataExt;
     let etag = format!("{:x}-{:x}-{:x}", metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
-    Stamp { size_bytes: metadata.len(), etag: Some(etag) }
+    Stamp { size_bytes: metadata.len(), etag: Some(etag), is_file: metadata.is_file() }
 }
 
 #[cfg(not(unix))]
 fn stamp(metadata: &std::fs::Metadata) -> Stamp {
-    Stamp { size_bytes: metadata.len(), etag: None }
+    Stamp { size_bytes: metadata.len(), etag: None, is_file: metadata.is_file() }
 }
 
 /// The directories in `directory` with their names; none if it does not exist.

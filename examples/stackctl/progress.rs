@@ -76,11 +76,7 @@ impl Progress for Teller {
             }
             ProgressEvent::Pinned { service } => self
                 .step(format_args!("{service}: point in time pinned"), json!({ "step": "pinned", "service": service })),
-            ProgressEvent::Written { .. } | ProgressEvent::Read { .. } => {
-                if self.is_due() {
-                    self.how_far();
-                }
-            }
+            ProgressEvent::Written { .. } | ProgressEvent::Read { .. } if self.is_due() => self.how_far(),
             ProgressEvent::Stored { service, artifact, plain_bytes, stored_bytes } => self.step(
                 format_args!("{service}: {artifact}: {} stored as {}", Bytes(*plain_bytes), Bytes(*stored_bytes)),
                 json!({ "step": "stored", "service": service, "artifact": artifact,

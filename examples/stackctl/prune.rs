@@ -54,7 +54,8 @@ pub(crate) async fn gc(url: &Secret, args: &GcArgs, out: &Output) -> Outcome {
 }
 
 fn policy(args: &KeepArgs) -> stackkit::Result<Retention> {
-    let counts: [(Option<u32>, fn(Retention, u32) -> Retention); 7] = [
+    type Rule = fn(Retention, u32) -> Retention;
+    let counts: [(Option<u32>, Rule); 7] = [
         (args.keep_last, Retention::keep_last),
         (args.keep_hourly, Retention::keep_hourly),
         (args.keep_daily, Retention::keep_daily),

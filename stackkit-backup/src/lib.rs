@@ -2,17 +2,23 @@
 //! back.
 //!
 //! ```no_run
-//! use stackkit_backup::{Repository, RepositoryOptions, VerifyLevel};
+//! use stackkit_backup::{Identity, Repository, RepositoryOptions, Retention, SigningKey, VerifyLevel};
 //! use stackkit_core::backup::RestoreOptions;
 //!
 //! # async fn example(stack: &stackkit_core::Stack) -> stackkit_core::Result<()> {
-//! let options = RepositoryOptions::new().unencrypted();
+//! let options = RepositoryOptions::new()
+//!     .encrypt_to("age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p".parse()?)
+//!     .sign_with(SigningKey::from_file("/etc/shop/signing.key")?);
 //! let repository = Repository::open_or_create("file:///var/backups/shop", options).await?;
 //!
 //! let backup = repository.backup(stack).with_tag("nightly").run().await?;
 //! println!("{backup}");
-//! println!("{}", repository.verify(backup.id(), VerifyLevel::Content).await?);
+//! println!("{}", repository.verify(backup.id(), VerifyLevel::Stored).await?);
+//! let plan = repository.plan_retention(&Retention::new().keep_daily(7).keep_monthly(12)).await?;
+//! println!("{plan}");
+//! println!("{}", repository.apply_retention(plan).await?);
 //!
+//! let repository = repository.with_identity(Identity::from_file("/media/key/identity.txt")?);
 //! let plan = repository.plan_restore(backup.id(), stack, &RestoreOptions::new()).await?;
 //! println!("{plan}");
 //! println!("{}", repository.apply_restore(plan, stack).await?);
@@ -20,9 +26,9 @@
 //! # }
 //! ```
 //!
-//! The nouns: a [`Repository`] is a directory of backups; a [`Backup`] is the dumps of one stack and a
+//! The nouns: a [`Repository`] is a place of backups, a directory or a bucket; a [`Backup`] is the dumps of one stack and a
 //! [`Manifest`](manifest::Manifest), which is written last and makes it exist; an artifact is one of its byte streams,
-//! the vendor's own format in standard zstd frames; a [`StackRestorePlan`] says what a restore would overwrite.
+//! the vendor's own format in standard zstd frames, in a standard age file; a [`StackRestorePlan`] says what a restore would overwrite.
 //!
 //! What is promised:
 //! - Every service's point in time is pinned before the first byte moves; the spread is measured.
@@ -32,10 +38,13 @@
 //! - Every error that concerns a service names it; every error of the storage has the fact `object`.
 //! - No store is touched by a restore before every byte that it needs was read and checked.
 //!
-//! What it does *not* do: it knows no datastore (those are [`BackupProvider`](stackkit_core::BackupProvider)s), it
-//! does not encrypt, sign, expire or schedule in this version, and its repositories are on `file://` only, or in any
-//! [`ObjectStore`](object_store::ObjectStore) by [`Repository::with_store`]. What a killed process leaves has no
-//! manifest: it is never listed as a backup, and stays until somebody removes it.
+//! - A backup is listed only if it is whole. Deleting is announced first, and never touches another backup.
+//!
+//! What it does *not* do: it knows no datastore (those are [`BackupProvider`](stackkit_core::BackupProvider)s); it does not
+//! deduplicate; it runs nothing by itself (an application drives a [`Schedule`]). What a killed process leaves has no
+//! manifest: it is never listed as a backup, and [`Repository::plan_gc`] finds it.
+//!
+//! Features: `s3`, for repositories in buckets; none is on by default.
 //!
 //! `FORMAT.md` beside this crate describes every byte of a repository.
 

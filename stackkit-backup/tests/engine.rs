@@ -119,6 +119,7 @@ fn main() -> ExitCode {
         matrix::a_collection_of_garbage,
         faults::a_storage_that_loses_bytes_is_found_before_the_commit,
         faults::a_provider_cannot_ignore_a_write_error,
+        golden::repositories_of_version_1_stay_restorable,
         trust::only_a_trusted_key_is_believed,
         trust::a_signature_that_is_changed_or_gone_is_damage,
         trust::a_newest_backup_that_is_not_trusted_is_not_passed_over_in_silence,

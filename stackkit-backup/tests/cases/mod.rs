@@ -8,6 +8,7 @@ pub(crate) mod encrypted;
 pub(crate) mod faults;
 pub(crate) mod flips;
 pub(crate) mod freshness;
+pub(crate) mod golden;
 pub(crate) mod hooks;
 pub(crate) mod killed;
 pub(crate) mod lease;

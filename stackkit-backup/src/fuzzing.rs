@@ -1,4 +1,5 @@
 //! What the fuzzers in `fuzz/` call. Each function takes any bytes, and panics where a promise is broken.
+#![allow(clippy::panic, reason = "a fuzzer is told by a panic that a promise is broken")]
 
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
@@ -28,19 +29,40 @@ const EDIT_BYTES: usize = 3;
 /// The most plain bytes that are read out of one input: the index of a few bytes can promise terabytes.
 const PLAIN_BYTES_MAX: u64 = 4 * FRAME_BYTES_MAX;
 
-/// A manifest is refused, or what is written of it reads as the same manifest. An input that is JSON gets the right
-/// checksum first, so that the members behind it are reached.
+/// A manifest is refused, or what is written of it reads as the same manifest.
 pub fn manifest(input: &[u8]) {
-    let mut texts = vec![input.to_vec()];
-    let sealed = serde_json::from_slice(input).ok().and_then(|document| canonical::seal(document).ok());
-    texts.extend(sealed.map(String::into_bytes));
-    for text in texts {
+    for text in with_checksum(input) {
         if let Ok(manifest) = Manifest::from_json(&text) {
             let written = manifest.to_json().unwrap_or_default();
             let again = Manifest::from_json(written.as_bytes()).ok();
             assert!(again == Some(manifest), "a manifest that was read is written as another: {written}");
         }
     }
+}
+
+/// The record of a lease is refused, or it survives being written again.
+pub fn lease(input: &[u8]) {
+    rewritten(input, |text| crate::lease::rewrite_record(text).map(|text| text.to_vec()));
+}
+
+/// A tombstone is refused, or it survives being written again.
+pub fn tombstone(input: &[u8]) {
+    rewritten(input, |text| crate::retention::rewrite_tombstone(text).map(String::into_bytes));
+}
+
+/// What was read once is read again, and then nothing changes any more.
+fn rewritten(input: &[u8], rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    for text in with_checksum(input) {
+        if let Some(again) = rewrite(&text) {
+            assert!(rewrite(&again).as_ref() == Some(&again), "a document that was read is written as another");
+        }
+    }
+}
+
+/// The input, and if it is JSON the same with the right checksum, so that the members behind it are reached.
+fn with_checksum(input: &[u8]) -> Vec<Vec<u8>> {
+    let sealed = serde_json::from_slice(input).ok().and_then(|document| canonical::seal(document).ok());
+    [input.to_vec()].into_iter().chain(sealed.map(String::into_bytes)).collect()
 }
 
 /// An index is refused, or it is exactly what is written again.
@@ -217,5 +239,16 @@ mod tests {
             assert!(!inputs.is_empty(), "{name} has no corpus");
             inputs.iter().for_each(|input| target(input));
         }
+    }
+
+    /// Otherwise the fuzzers would start before the parsers.
+    #[test]
+    fn the_corpus_is_read() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        let sealed = |name: &str| with_checksum(&std::fs::read(corpus.join(name)).unwrap()).pop().unwrap();
+        assert!(Manifest::from_json(&sealed("manifest/golden-v1")).is_ok());
+        assert!(crate::lease::rewrite_record(&sealed("lease/held")).is_some());
+        assert!(crate::retention::rewrite_tombstone(&sealed("tombstone/announced")).is_some());
+        assert!(age::decrypt(identity(), &std::fs::read(corpus.join("age_file/two-recipients")).unwrap()).is_ok());
     }
 }

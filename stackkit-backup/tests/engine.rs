@@ -44,6 +44,7 @@ macro_rules! cases {
     };
 }
 
+#[expect(clippy::too_many_lines, reason = "one line for each case")]
 fn main() -> ExitCode {
     if zeros::child().is_some() {
         return ExitCode::SUCCESS;

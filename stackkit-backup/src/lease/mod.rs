@@ -209,6 +209,12 @@ impl Lease {
     }
 }
 
+/// Reads the record of a lease and writes it again, for a fuzzer.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn rewrite_record(bytes: &[u8]) -> Option<bytes::Bytes> {
+    record::Record::from_bytes(bytes).ok()?.to_bytes().ok()
+}
+
 /// Whether the storage has compare-and-swap: what was found when the repository was made, or now if it had none then.
 async fn can_swap(repository: &Repository) -> Result<bool> {
     Ok(repository.marker().capabilities().compare_and_swap || repository.storage().probe().await?.compare_and_swap)

@@ -20,3 +20,5 @@ pub use planner::{Announcement, BackupSummary, Inventory, SummaryState};
 pub use policy::{Period, Retention};
 pub(crate) use purge::{Emptied, Purge};
 pub use report::{PruneOutcome, PruneReport, PruneResult};
+#[cfg(any(fuzzing, test))]
+pub(crate) use tombstone::rewrite_tombstone;

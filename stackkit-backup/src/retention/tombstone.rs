@@ -51,6 +51,14 @@ pub(crate) fn record_of(stack: &str, id: &BackupId) -> Path {
     Path::from(PRUNED).join(stack).join(format!("{id}.json"))
 }
 
+/// Reads a tombstone and writes it again, for a fuzzer.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn rewrite_tombstone(bytes: &[u8]) -> Option<String> {
+    let (document, _) = canonical::open_signed(bytes, TOMBSTONE_SCHEMA).ok()?;
+    let tombstone: Tombstone = serde_json::from_value(document).ok()?;
+    canonical::seal_signed(serde_json::to_value(&tombstone).ok()?, None).ok()
+}
+
 impl Repository {
     /// Writes a tombstone, signed if the repository has a signing key, unless there is one already. What is there then
     /// is returned.

@@ -65,7 +65,7 @@ impl Kept {
             _ => {
                 self.verify_finds(&self.with_key, VerifyLevel::Content, context).await;
                 // Documents are checked by the same code at both levels.
-                if path.as_ref().ends_with(".zst.age") || at % DOCUMENT_STEP == 0 {
+                if path.as_ref().ends_with(".zst.age") || at.is_multiple_of(DOCUMENT_STEP) {
                     self.verify_finds(&self.without_key, VerifyLevel::Stored, context).await;
                 }
             }

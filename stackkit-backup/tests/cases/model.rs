@@ -30,6 +30,9 @@ const CRASH_CALL_MAX: usize = 60;
 /// How long a deletion is announced.
 const GRACE: Duration = Duration::from_secs(6 * 3600);
 
+/// The longest that time goes on at once, in hours: further than garbage must be old.
+const HOURS_MAX: u64 = 80;
+
 /// What an actor does.
 #[derive(Debug, Clone, Copy)]
 enum Act {
@@ -208,7 +211,7 @@ impl History {
                     repository.verify(&entry.id, VerifyLevel::Content).await?;
                 }
             }
-            Act::Wait => self.clock.advance(Duration::from_secs(3600) * (turn.seed % 80) as u32),
+            Act::Wait => self.clock.advance(Duration::from_secs(3600 * (turn.seed % HOURS_MAX))),
         }
         Ok(())
     }
@@ -230,7 +233,7 @@ impl History {
         if announced.is_empty() {
             return Ok(());
         }
-        let chosen = announced.swap_remove((turn.seed % announced.len() as u64) as usize).id;
+        let chosen = announced.swap_remove(Rng::with_seed(turn.seed).usize(..announced.len())).id;
         repository.undelete(&chosen).await
     }
 

@@ -211,7 +211,7 @@ fn s3_trials() -> Vec<Trial> {
     use cases::s3;
     let mut trials = cases![
         s3::a_second_implementation_keeps_a_backup,
-        lease::restores_from_a_bucket_wait_for_each_other,
+        lease::each_restore_from_a_bucket_takes_the_lease_anew,
         copy::a_bucket_takes_and_gives_copies,
         s3::a_wrong_key_is_refused_at_once_and_not_told,
         s3::where_nothing_listens_is_unreachable,

@@ -137,6 +137,7 @@ fn main() -> ExitCode {
         retention::the_newest_verified_backup_stays,
         retention::a_forged_tombstone_hides_and_deletes_nothing,
         retention::a_stack_that_is_restored_is_not_purged,
+        retention::what_a_killed_restore_held_keeps_no_backup_for_ever,
         retention::two_prunes_do_not_run_at_once,
         retention::the_chain_goes_on_past_what_was_pruned,
         retention::every_call_of_a_prune_fails,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use stackkit_core::{Clock, Error, ErrorKind, Result};
 
 use super::record::Record;
-use super::{Claim, POLL, pause};
+use super::{Claim, POLL, WaitFor, pause};
 
 /// The largest text of a holder that is read.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -41,7 +41,11 @@ impl FileLock {
     pub(super) async fn acquire(root: &Path, clock: &Clock, claim: &Claim<'_>) -> Result<Self> {
         let path = Arc::new(root.join(super::LEASES).join(format!("{}.lock", claim.name)));
         let record = Record::new(claim.purpose, claim.ttl);
-        let deadline = clock.deadline(claim.wait);
+        let deadline = match claim.wait_for {
+            WaitFor::Anybody => clock.deadline(claim.wait),
+            // A lock ends with its process, so whoever has it lives.
+            WaitFor::TheDead => clock.instant(),
+        };
         loop {
             let (place, own) = (Arc::clone(&path), record.clone());
             let holder = match blocking(&path, move || attempt(&place, &own)).await? {

@@ -32,6 +32,11 @@ use crate::repository::Repository;
 /// The folder of all leases.
 pub(crate) const LEASES: &str = "leases";
 
+/// The lease of restores into a stack of this name, and of restores of its backups.
+pub(crate) fn restores_of(stack: &str) -> String {
+    format!("restore-{stack}")
+}
+
 /// The lease of whoever removes anything, and of a copy while it makes a backup exist.
 pub(crate) const PRUNE: &str = "prune";
 
@@ -54,11 +59,20 @@ const POLL: Duration = Duration::from_secs(1);
 pub(crate) struct LeaseOptions {
     ttl: Duration,
     wait: Duration,
+    wait_for: WaitFor,
+}
+
+/// Which holders are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitFor {
+    Anybody,
+    /// Only those that show no sign of life: one that died can't give its lease back.
+    TheDead,
 }
 
 impl Default for LeaseOptions {
     fn default() -> Self {
-        Self { ttl: TTL, wait: WAIT }
+        Self { ttl: TTL, wait: WAIT, wait_for: WaitFor::Anybody }
     }
 }
 
@@ -75,6 +89,12 @@ impl LeaseOptions {
         self.wait = wait;
         self
     }
+
+    /// Gives up as soon as the holder shows that it lives, and still takes over from one that died.
+    pub(crate) fn only_from_the_dead(mut self) -> Self {
+        self.wait_for = WaitFor::TheDead;
+        self
+    }
 }
 
 /// What is asked for.
@@ -84,6 +104,7 @@ struct Claim<'a> {
     purpose: &'a str,
     ttl: Duration,
     wait: Duration,
+    wait_for: WaitFor,
 }
 
 /// The right to do something that only one may do at a time.
@@ -132,7 +153,7 @@ impl Lease {
         purpose: &str,
         options: &LeaseOptions,
     ) -> Result<Self> {
-        let claim = Claim { name, purpose, ttl: options.ttl, wait: options.wait };
+        let claim = Claim { name, purpose, ttl: options.ttl, wait: options.wait, wait_for: options.wait_for };
         let (storage, clock) = (repository.storage(), repository.clock());
         let taken = match storage.root() {
             Some(root) => FileLock::acquire(root, clock, &claim).await.map(|lock| Means::File(Box::new(lock))),

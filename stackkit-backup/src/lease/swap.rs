@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::owner::{self, Owner};
 use super::record::Record;
-use super::{Claim, margin, pause};
+use super::{Claim, WaitFor, margin, pause};
 use crate::storage::Storage;
 
 /// In how many parts of the ttl a holder renews: two attempts may fail.
@@ -90,7 +90,8 @@ impl Swap {
         let path = Path::from(super::LEASES).join(format!("{}.json", claim.name));
         let wanted = Record::new(claim.purpose, claim.ttl);
         let owner = Owner::new(wanted.random());
-        let mut taking = Taking { storage, clock, path, wanted, owner, seen: None };
+        let wait_for = claim.wait_for;
+        let mut taking = Taking { storage, clock, path, wanted, owner, wait_for, seen: None, moves: false };
         let deadline = clock.deadline(claim.wait);
         loop {
             let found = find(storage, &taking.path).await?;
@@ -274,7 +275,10 @@ struct Taking<'a> {
     path: Path,
     wanted: Record,
     owner: Owner,
+    wait_for: WaitFor,
     seen: Option<Seen>,
+    /// Whether it was seen to change while it was held.
+    moves: bool,
 }
 
 impl Taking<'_> {
@@ -286,6 +290,7 @@ impl Taking<'_> {
             Some(seen) => now >= seen.since + patience(record) || owner::is_abandoned(record.random()),
             None if owner::is_abandoned(record.random()) => true,
             None => {
+                self.moves |= self.seen.is_some();
                 self.seen = Some(Seen { bytes: bytes.clone(), version: version.clone(), since: now });
                 false
             }
@@ -295,7 +300,8 @@ impl Taking<'_> {
     /// Waits until it is worth to look again.
     async fn wait(&self, deadline: Instant, holder: &Record) -> Result<()> {
         let now = self.clock.instant();
-        if now >= deadline {
+        let lives = self.moves || owner::is_here(holder.random());
+        if now >= deadline || (self.wait_for == WaitFor::TheDead && lives) {
             return Err(holder.busy("somebody else holds the lease").with_context("object", &self.path));
         }
         let free = self.seen.as_ref().map_or(deadline, |seen| seen.since + patience(holder));

@@ -199,6 +199,46 @@ async fn a_dead_holders_lease_is_free_after_ttl_and_margin() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_the_dead_only_gives_up_at_a_sign_of_life() {
+    let (store, repository) = repository().await;
+    let path = Path::from("leases/prune.json");
+    let options = LeaseOptions::default().only_from_the_dead();
+    let take = || Lease::acquire_with(&repository, "prune", "test", &options);
+    // A process that was killed.
+    let dead = record::Record::new("restore", TTL);
+    store.put(&path, dead.to_bytes().unwrap().into()).await.unwrap();
+    let began = Instant::now();
+    let lease = take().await.unwrap();
+    assert_eq!(began.elapsed(), TTL + margin(TTL));
+    // One of this process lives as long as it is not dropped.
+    let began = Instant::now();
+    assert_eq!(take().await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    lease.release().await.unwrap();
+    // Another process that renews.
+    let alive = record::Record::new("restore", TTL);
+    store.put(&path, alive.to_bytes().unwrap().into()).await.unwrap();
+    let renewing = async {
+        for _ in 0..9 {
+            tokio::time::sleep(TTL / 3).await;
+            store.put(&path, alive.again().to_bytes().unwrap().into()).await.unwrap();
+        }
+    };
+    let began = Instant::now();
+    let ((), taken) = tokio::join!(renewing, async { (take().await, began.elapsed()) });
+    assert_eq!(taken.0.unwrap_err().kind(), ErrorKind::Busy);
+    assert!(taken.1 <= TTL / 3 + 2 * POLL, "{:?}", taken.1);
+    // So does one that has a lock.
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (directory(root.path()).await, directory(root.path()).await);
+    let held = get(&one, Duration::ZERO).await.unwrap();
+    let began = Instant::now();
+    let busy = Lease::acquire_with(&two, "prune", "test", &options).await.unwrap_err();
+    assert_eq!((busy.kind(), began.elapsed()), (ErrorKind::Busy, Duration::ZERO));
+    held.release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_lost_it_can_do_nothing_with_it() {
     let (_, repository) = repository().await;
     let first = get(&repository, Duration::ZERO).await.unwrap();

@@ -1,14 +1,16 @@
 //! Carries out a plan.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use stackkit_core::backup::{RestoreContext, RestorePlan, RestoreReport, TargetState};
-use stackkit_core::{Error, ErrorKind, Result, Service, Stack};
+use stackkit_core::{Error, ErrorKind, Result, Service, ServiceId, Stack};
 
 use super::{ServiceSource, StackRestorePlan, StackRestoreReport, difference, in_stack, provider_of};
 use crate::hook::{Hook, HookPoint, Hooks, Subject};
-use crate::lease::Lease;
+use crate::lease::{Lease, restores_of};
 use crate::manifest::ServiceRecord;
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{Found, Repository};
@@ -59,7 +61,8 @@ impl<'a> RestoreRun<'a> {
     /// Services are restored one after the other in the plan's order; the first failure ends it.
     ///
     /// Meanwhile it holds the lease `restore-<stack>` of the repository, so no two restores from it into a stack of this
-    /// name run at once. A repository that can only be read gives no lease: then a warning in the report says that
+    /// name run at once; for a backup of a stack of another name that one's too, so that no prune deletes it meanwhile.
+    /// A repository that can only be read gives no lease: then a warning in the report says that
     /// nothing kept others out.
     ///
     /// # Errors
@@ -86,15 +89,12 @@ impl<'a> RestoreRun<'a> {
         progress.started(Operation::Restore);
         progress.phase(ProgressPhase::Preparing, None);
         let job = Job { repository, stack, hooks, progress };
-        let name = format!("restore-{}", stack.name());
-        let report = match Lease::acquire(repository, &name, "restore").await {
-            Ok(lease) => {
-                let restored = lease.hold(Box::pin(job.restore_all(plan))).await;
+        let report = match leases(repository, &plan, stack).await {
+            Ok(leases) => {
+                let work = job.restore_all(plan).boxed();
+                let restored = leases.iter().fold(work, |work, lease| lease.hold(work).boxed()).await;
                 let restored = job.settled(restored).await;
-                if let Err(error) = lease.release().await {
-                    // The next restore waits until it is free by itself.
-                    tracing::warn!(error = %error.chain(), "the lease of a restore could not be released");
-                }
+                release(leases).await;
                 restored?
             }
             // Bringing data back from a copy that nobody may write to must be possible.
@@ -110,6 +110,40 @@ impl<'a> RestoreRun<'a> {
         job.progress.phase(ProgressPhase::Done, None);
         Ok(report)
     }
+}
+
+/// Takes the leases of a restore. All take them in one order, so that no two wait for each other.
+async fn leases(repository: &Repository, plan: &StackRestorePlan, stack: &Stack) -> Result<Vec<Lease>> {
+    // A plan may have been stored, and changed.
+    if ServiceId::new(&plan.stack).is_err() {
+        return Err(changed(plan));
+    }
+    let stacks = BTreeSet::from([stack.name(), &plan.stack]);
+    let mut leases = Vec::with_capacity(stacks.len());
+    for stack in stacks {
+        match Lease::acquire(repository, &restores_of(stack), "restore").await {
+            Ok(lease) => leases.push(lease),
+            Err(error) => {
+                release(leases).await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(leases)
+}
+
+async fn release(leases: Vec<Lease>) {
+    for lease in leases {
+        if let Err(error) = lease.release().await {
+            // The next restore waits until it is free by itself.
+            tracing::warn!(error = %error.chain(), "the lease of a restore could not be released");
+        }
+    }
+}
+
+fn changed(plan: &StackRestorePlan) -> Error {
+    Error::new(ErrorKind::Incompatible, "the manifest changed since the plan was made")
+        .with_context("backup", plan.backup)
 }
 
 /// A restore at work.
@@ -132,9 +166,8 @@ impl Job<'_> {
     async fn restore_all(&self, plan: StackRestorePlan) -> Result<StackRestoreReport> {
         let untouched = |e: Error| e.with_target(TargetState::Old);
         let found = self.repository.find(&plan.backup).await.map_err(untouched)?;
-        if found.blake3 != plan.manifest_blake3 {
-            let changed = Error::new(ErrorKind::Incompatible, "the manifest changed since the plan was made");
-            return Err(untouched(changed.with_context("backup", plan.backup)));
+        if (&found.blake3, &found.manifest.stack) != (&plan.manifest_blake3, &plan.stack) {
+            return Err(untouched(changed(&plan)));
         }
         let steps = self.steps(&found, plan.services).map_err(untouched)?;
         self.progress.phase(ProgressPhase::Checking, Some(sum(&steps, |record| record.stored.bytes)));

@@ -1,7 +1,6 @@
 //! Announces deletions, and does those that were announced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -14,7 +13,7 @@ use super::purge::Purge;
 use super::report::{PruneOutcome, PruneReport};
 use super::tombstone::{FoundTombstone, TOMBSTONE_SCHEMA, Tombstone, record_of};
 use crate::id::BackupId;
-use crate::lease::{Lease, LeaseOptions};
+use crate::lease::{Lease, LeaseOptions, restores_of};
 use crate::manifest::{Extra, Previous};
 use crate::repository::{Repository, TOMBSTONE};
 use crate::storage::Deleted;
@@ -34,9 +33,8 @@ impl Repository {
     ///
     /// The repository is looked at again: a backup is deleted only if the plan and the same policy at this moment delete
     /// it, and its manifest is the one that the plan was made from. All others are left alone, with the reason in the
-    /// report; so is a stack while one of its name is being restored. (A restore into a stack of another name is not seen;
-    /// the checks before it changes anything find that the backup is gone.) Backups that appeared since the plan are no obstacle. What an
-    /// interrupted prune left is finished.
+    /// report; so are the backups of a stack while one of them is being restored, or something into a stack of its name.
+    /// Backups that appeared since the plan are no obstacle. What an interrupted prune left is finished.
     ///
     /// A prune that fails or is killed leaves every backup either whole or without a manifest, which is none; a retry
     /// goes on. A plan that is applied twice announces nothing twice.
@@ -207,9 +205,9 @@ impl Prune<'_> {
 
     /// Deletes backups of one stack, unless it is being restored.
     async fn purge(&self, stack: &str, tombstones: Vec<Announced>, report: &mut PruneReport) -> Result<()> {
-        let no_wait = LeaseOptions::default().with_wait(Duration::ZERO);
-        let restore = format!("restore-{stack}");
-        let restores = match Lease::acquire_with(self.repository, &restore, "prune", &no_wait).await {
+        // A restore, or a prune, that was killed must not keep the stack's backups for ever.
+        let options = LeaseOptions::default().only_from_the_dead();
+        let restores = match Lease::acquire_with(self.repository, &restores_of(stack), "prune", &options).await {
             Ok(lease) => lease,
             Err(error) if error.kind() == ErrorKind::Busy => {
                 for (tombstone, _) in tombstones {

@@ -269,33 +269,52 @@ pub(crate) async fn a_forged_tombstone_hides_and_deletes_nothing() {
 }
 
 pub(crate) async fn a_stack_that_is_restored_is_not_purged() {
+    // Also while a backup of it is restored into a stack of another name.
+    for name in ["shop", "rehearsal"] {
+        let (history, ids) = five(Arc::new(InMemory::new())).await;
+        let repository = history.repository.clone();
+        let policy = Retention::new().keep_last(3).with_grace(Duration::ZERO);
+        let shelf = Shelf::new("shelf").with("a", "old");
+        let stack = stackkit_core::Stack::builder(name).service(shelf.clone()).build().unwrap();
+        let (begun, restoring) = oneshot::channel();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        shelf.on_restore(move || {
+            begun.send(()).unwrap();
+            wait.recv().unwrap();
+        });
+        let restore = tokio::spawn({
+            let (repository, id) = (repository.clone(), ids[0]);
+            async move {
+                let plan = repository.plan_restore(&id, &stack, &RestoreOptions::new()).await.unwrap();
+                repository.apply_restore(plan, &stack).await
+            }
+        });
+        restoring.await.unwrap();
+        let report = prune(&repository, &policy).await.unwrap();
+        let told =
+            |outcome: &PruneOutcome| matches!(outcome, PruneOutcome::Skipped { reason } if reason.contains("restored"));
+        assert!(report.backups.len() == 2 && report.backups.iter().all(|one| told(&one.outcome)), "{report}");
+        go_on.send(()).unwrap();
+        restore.await.unwrap().unwrap();
+        let report = prune(&repository, &policy).await.unwrap();
+        assert!(report.backups.len() == 2 && report.backups.iter().all(|one| is_purged(&one.outcome)), "{report}");
+    }
+}
+
+/// In a bucket nothing ends a lease with its process.
+pub(crate) async fn what_a_killed_restore_held_keeps_no_backup_for_ever() {
     let (history, ids) = five(Arc::new(InMemory::new())).await;
-    let repository = history.repository.clone();
+    let text = |document: &serde_json::Value| format!("{}\n", serde_json::to_string_pretty(document).unwrap());
+    let mut lease = serde_json::json!({
+        "schema": "stackkit.lease/1", "epoch": 7, "nonce": "1", "state": "held", "ttl_ms": 300,
+        "holder": { "host": "gone", "pid": 1, "purpose": "prune", "random": "2" },
+    });
+    lease["checksum"] = serde_json::json!({ "blake3": blake3::hash(text(&lease).as_bytes()).to_hex().to_string() });
+    history.put("leases/restore-shop.json", text(&lease)).await;
     let policy = Retention::new().keep_last(3).with_grace(Duration::ZERO);
-    let shelf = Shelf::new("shelf").with("a", "old");
-    let stack = stack_of([shelf.clone()]);
-    let (begun, restoring) = oneshot::channel();
-    let (go_on, wait) = std::sync::mpsc::channel::<()>();
-    shelf.on_restore(move || {
-        begun.send(()).unwrap();
-        wait.recv().unwrap();
-    });
-    let restore = tokio::spawn({
-        let (repository, id) = (repository.clone(), ids[0]);
-        async move {
-            let plan = repository.plan_restore(&id, &stack, &RestoreOptions::new()).await.unwrap();
-            repository.apply_restore(plan, &stack).await
-        }
-    });
-    restoring.await.unwrap();
-    let report = prune(&repository, &policy).await.unwrap();
-    let told =
-        |outcome: &PruneOutcome| matches!(outcome, PruneOutcome::Skipped { reason } if reason.contains("restored"));
-    assert!(report.backups.len() == 2 && report.backups.iter().all(|one| told(&one.outcome)), "{report}");
-    go_on.send(()).unwrap();
-    restore.await.unwrap().unwrap();
-    let report = prune(&repository, &policy).await.unwrap();
+    let report = prune(&history.repository, &policy).await.unwrap();
     assert!(report.backups.len() == 2 && report.backups.iter().all(|one| is_purged(&one.outcome)), "{report}");
+    assert_eq!(listed(&history.repository).await, ids[2..]);
 }
 
 pub(crate) async fn two_prunes_do_not_run_at_once() {

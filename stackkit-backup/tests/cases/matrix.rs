@@ -62,11 +62,14 @@ impl Start<'_> {
                 first.unwrap().unwrap_or_else(|e| panic!("nothing failed but the operation: {e:?}"));
                 return call;
             };
-            self.promises(&inner, &failed).await;
+            (self.check)(&failed);
+            promise::verifies(&self.healthy(&inner).await, self.needed, &failed).await;
             let retry = self.once(Arc::clone(&inner), &operation).await;
             retry.unwrap_or_else(|e| panic!("the retry after {failed}: {e:?}"));
-            self.promises(&inner, &failed).await;
-            done(&Repository::with_store(inner, self.options.clone()).await.unwrap()).await;
+            (self.check)(&failed);
+            let repository = self.healthy(&inner).await;
+            promise::holds(&repository, self.stack, self.needed, &failed).await;
+            done(&repository).await;
         }
         panic!("the operation has no end of calls");
     }
@@ -83,10 +86,8 @@ impl Start<'_> {
         }
     }
 
-    async fn promises(&self, store: &Arc<dyn ObjectStore>, context: &str) {
-        (self.check)(context);
-        let repository = Repository::with_store(Arc::clone(store), self.options.clone()).await.unwrap();
-        promise::holds(&repository, self.stack, self.needed, context).await;
+    async fn healthy(&self, store: &Arc<dyn ObjectStore>) -> Repository {
+        Repository::with_store(Arc::clone(store), self.options.clone()).await.unwrap()
     }
 
     async fn once(

@@ -4,9 +4,19 @@ use stackkit_backup::{BackupId, Repository, VerifyLevel};
 use stackkit_core::Stack;
 use stackkit_core::backup::RestoreOptions;
 
-/// Every listed backup verifies at the level of its content and comes back, and the `needed` ones are among them.
-/// Returns which are listed.
+/// As [`verifies`], and every listed backup comes back too.
 pub(crate) async fn holds(repository: &Repository, stack: &Stack, needed: &[BackupId], context: &str) -> Vec<BackupId> {
+    let ids = verifies(repository, needed, context).await;
+    for id in &ids {
+        let plan = repository.plan_restore(id, stack, &RestoreOptions::new()).await.unwrap();
+        repository.apply_restore(plan, stack).await.unwrap_or_else(|e| panic!("{context}: {e:?}"));
+    }
+    ids
+}
+
+/// Every listed backup verifies at the level of its content, and the `needed` ones are among them. Returns which are
+/// listed.
+pub(crate) async fn verifies(repository: &Repository, needed: &[BackupId], context: &str) -> Vec<BackupId> {
     let mut ids = Vec::new();
     for entry in repository.list().await.unwrap_or_else(|e| panic!("{context}: {e:?}")) {
         if entry.manifest().is_none() {
@@ -16,8 +26,6 @@ pub(crate) async fn holds(repository: &Repository, stack: &Stack, needed: &[Back
         let report = repository.verify(&entry.id, VerifyLevel::Content).await;
         let report = report.unwrap_or_else(|e| panic!("{context}: {e:?}"));
         assert!(report.is_ok(), "{context}: {report}");
-        let plan = repository.plan_restore(&entry.id, stack, &RestoreOptions::new()).await.unwrap();
-        repository.apply_restore(plan, stack).await.unwrap_or_else(|e| panic!("{context}: {e:?}"));
         ids.push(entry.id);
     }
     for id in needed {

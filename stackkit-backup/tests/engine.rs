@@ -110,6 +110,7 @@ fn main() -> ExitCode {
         matrix::a_first_backup,
         matrix::a_second_backup,
         matrix::a_backup_on_a_disk,
+        matrix::a_hang_during_a_dump_ends_at_its_deadline,
         matrix::a_restore,
         matrix::a_copy_at_its_target,
         matrix::a_copy_at_its_source,

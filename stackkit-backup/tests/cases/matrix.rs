@@ -136,6 +136,38 @@ pub(crate) async fn a_backup_on_a_disk() {
     }
 }
 
+/// A storage that never answers ends a backup at its deadline, whatever it does not answer; nothing is listed then.
+pub(crate) async fn a_hang_during_a_dump_ends_at_its_deadline() {
+    let (_, stack) = small_stack();
+    let mut hung = 0;
+    for (name, when) in DUMP_CALLS.into_iter().flat_map(|name| [(name, When::HangBefore), (name, When::HangAfter)]) {
+        for call in 0..2 {
+            let (inner, plan) = (Arc::new(InMemory::new()), Plan::only(name, call, when));
+            let faulty = Arc::new(Faulty { inner: inner.clone(), plan: Arc::clone(&plan) });
+            let repository = Repository::with_store(faulty, sealed()).await.unwrap();
+            let run = repository.backup(&stack).with_deadline(DEADLINE).run();
+            let ended = tokio::time::timeout(PATIENCE, run).await;
+            let failed = plan.failed().unwrap();
+            let error = ended.unwrap_or_else(|_| panic!("{failed}: it hangs")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{failed}: {error}");
+            let healthy = Repository::with_store(inner, sealed()).await.unwrap();
+            assert!(healthy.list().await.unwrap().is_empty(), "{failed}");
+            back_up(&healthy, &stack).await.unwrap();
+            hung += 1;
+        }
+    }
+    assert_eq!(hung, 12);
+}
+
+/// The calls of a dump.
+const DUMP_CALLS: [&str; 3] = ["create an upload", PUT_PART, "complete"];
+
+/// How long all dumps of a test may take.
+const DEADLINE: Duration = Duration::from_millis(200);
+
+/// How long a backup may take to end after its deadline.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Every call of a restore: the store holds what it held or what was backed up, and nothing between.
 pub(crate) async fn a_restore() {
     let (shelf, stack) = small_stack();

@@ -4,6 +4,7 @@
 
 mod buckets;
 mod command_line;
+mod drill;
 mod faults;
 mod keys;
 mod programs;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let modules = [
         ("buckets", buckets::TESTS),
         ("command_line", command_line::TESTS),
+        ("drill", drill::TESTS),
         ("faults", faults::TESTS),
         ("keys", keys::TESTS),
         ("programs", programs::TESTS),

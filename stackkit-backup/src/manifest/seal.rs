@@ -1,7 +1,7 @@
 //! Manifests whose content is encrypted: `manifest.json` keeps only what listing, retention and a check without a key
 //! need; the whole is beside it.
 
-use stackkit_core::{Census, Error, Result};
+use stackkit_core::{Error, Result};
 
 use super::{Manifest, Sealed};
 
@@ -51,11 +51,5 @@ impl Manifest {
             true => Ok(()),
             false => Err(Error::integrity("the encrypted manifest does not belong to its public part")),
         }
-    }
-
-    /// The census of a service, if the manifest tells it.
-    pub(crate) fn census(&self, service: &str) -> Option<&Census> {
-        let record = self.services.iter().find(|record| record.id == *service)?;
-        record.census.as_ref().map(|census| &census.value)
     }
 }

@@ -136,12 +136,12 @@ impl Marker {
     /// What the storage could do when the repository was made.
     pub(crate) fn capabilities(&self) -> Capabilities {
         let record = &self.capabilities;
-        let mut capabilities = Capabilities::default();
-        capabilities.put_if_absent = record.put_if_absent;
-        capabilities.compare_and_swap = record.compare_and_swap;
-        capabilities.versioning = record.versioning;
-        capabilities.object_lock = record.object_lock;
-        capabilities
+        Capabilities {
+            put_if_absent: record.put_if_absent,
+            compare_and_swap: record.compare_and_swap,
+            versioning: record.versioning,
+            object_lock: record.object_lock,
+        }
     }
 
     /// Whether it was made for encrypted backups.

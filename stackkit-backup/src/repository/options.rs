@@ -177,7 +177,7 @@ mod tests {
         let good = |options: RepositoryOptions| options.check_encryption().is_ok();
         assert!(!good(RepositoryOptions::new()));
         assert!(good(RepositoryOptions::new().unencrypted()));
-        assert!(good(RepositoryOptions::new().encrypt_to(recipient.clone()).encrypt_manifest()));
+        assert!(good(RepositoryOptions::new().encrypt_to(recipient).encrypt_manifest()));
         assert!(!good(RepositoryOptions::new().encrypt_to(recipient).unencrypted()));
         assert!(!good(RepositoryOptions::new().unencrypted().encrypt_manifest()));
     }

@@ -184,6 +184,7 @@ fn main() -> ExitCode {
         chain::renamed_and_replayed_manifests_are_found,
         chain::a_deletion_by_a_policy_breaks_no_chain,
         chain::a_manifest_that_forgets_the_one_before_is_found,
+        chain::a_look_at_a_stack_reads_no_other,
         freshness::it_says_how_old_everything_is,
         freshness::what_is_late_or_odd_is_a_risk,
         freshness::a_storage_that_hangs_costs_one_request,

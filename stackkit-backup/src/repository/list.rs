@@ -132,7 +132,7 @@ impl Repository {
 
     /// The folders that have the name of a backup.
     pub(crate) async fn spots(&self) -> Result<Vec<Spot>> {
-        scan::spots(&self.storage).await
+        scan::spots(&self.storage, None).await
     }
 
     /// Everything that [`list_all`](Self::list_all) gives, in no order. `digest` takes out of each entry what is needed,
@@ -145,6 +145,37 @@ impl Repository {
         if let Some(cache) = self.cache() {
             cache.retain(&spots);
         }
+        self.digested(spots, digest).await
+    }
+
+    /// As [`entries`](Self::entries), of one stack: nothing of the others is listed or read.
+    pub(crate) async fn entries_of<T: Send + 'static>(
+        &self,
+        stack: &str,
+        digest: impl Fn(BackupEntry) -> T + Clone + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
+        let spots = scan::spots(&self.storage, Some(stack)).await?;
+        self.digested(spots, digest).await
+    }
+
+    /// As [`entries_of`](Self::entries_of), of the backups that began at `since` or later.
+    pub(crate) async fn entries_since<T: Send + 'static>(
+        &self,
+        stack: &str,
+        since: Timestamp,
+        digest: impl Fn(BackupEntry) -> T + Clone + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
+        let mut spots = scan::spots(&self.storage, Some(stack)).await?;
+        // An id knows whole seconds.
+        spots.retain(|spot| spot.id.time().as_second() >= since.as_second());
+        self.digested(spots, digest).await
+    }
+
+    async fn digested<T: Send + 'static>(
+        &self,
+        spots: Vec<Spot>,
+        digest: impl Fn(BackupEntry) -> T + Clone + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
         // Reading hides the storage's latency, checking costs cores: the work is cut into as many tasks as there are.
         let tasks = std::thread::available_parallelism().map_or(1, usize::from);
         let mut shares: Vec<Vec<Spot>> = std::iter::repeat_with(Vec::new).take(tasks).collect();
@@ -185,10 +216,10 @@ impl Repository {
     /// # Cancel safety
     /// Cancel safe: it only reads.
     pub async fn latest(&self, stack: &str) -> Result<BackupId> {
-        let entries = self.list().await?;
-        let mut usable = entries.into_iter().filter(|entry| {
-            entry.stack == stack && (entry.is_complete() || matches!(entry.state, EntryState::Damaged(_)))
-        });
+        let mut entries = self.entries_of(stack, |entry| entry).await?;
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.started()));
+        let is_taken = |entry: &BackupEntry| entry.is_complete() || matches!(entry.state, EntryState::Damaged(_));
+        let mut usable = entries.into_iter().filter(is_taken);
         match usable.next() {
             Some(BackupEntry { state: EntryState::Damaged(error), id, .. }) => {
                 Err(Error::integrity("the manifest of the newest backup can't be used: name another by its id")

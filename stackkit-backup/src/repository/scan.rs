@@ -38,19 +38,23 @@ pub(crate) struct Stamp {
     pub(crate) is_file: bool,
 }
 
-/// All of them, by stack and id.
+/// All of them, or those of one stack, by stack and id.
 ///
 /// # Errors
 /// The storage's kinds.
-pub(crate) async fn spots(storage: &Storage) -> Result<Vec<Spot>> {
+pub(crate) async fn spots(storage: &Storage, stack: Option<&str>) -> Result<Vec<Spot>> {
+    // Another name can't be a folder's, and must not be a path.
+    if stack.is_some_and(|stack| ServiceId::new(stack).is_err()) {
+        return Ok(Vec::new());
+    }
     if let Some(root) = storage.root() {
-        let backups = root.join(BACKUPS);
-        let found = tokio::task::spawn_blocking(move || local(&backups)).await;
+        let (backups, stack) = (root.join(BACKUPS), stack.map(str::to_owned));
+        let found = tokio::task::spawn_blocking(move || local(&backups, stack)).await;
         return found
             .map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))?
             .map_err(|e| Error::io("list", e).with_context("object", BACKUPS));
     }
-    let backups = Path::from(BACKUPS);
+    let backups = stack.into_iter().fold(Path::from(BACKUPS), |backups, stack| backups.join(stack));
     let failed = |e| storage_error("list", &backups, e);
     let mut objects = storage.store().list(Some(&backups));
     let mut spots = BTreeMap::new();
@@ -74,9 +78,13 @@ pub(crate) async fn spots(storage: &Storage) -> Result<Vec<Spot>> {
 
 /// The same of a directory. The file system is asked itself: a listing of the store fails at the first name that is no
 /// object's, and looks at every artifact.
-fn local(backups: &std::path::Path) -> io::Result<Vec<Spot>> {
+fn local(backups: &std::path::Path, stack: Option<String>) -> io::Result<Vec<Spot>> {
     let mut spots = Vec::new();
-    for (stack, folder) in directories(backups)? {
+    let stacks = match stack {
+        Some(stack) => vec![(stack.clone(), backups.join(stack))],
+        None => directories(backups)?,
+    };
+    for (stack, folder) in stacks {
         if ServiceId::new(&stack).is_err() {
             continue;
         }

@@ -204,10 +204,8 @@ impl Repository {
 
     /// Reads every manifest of a stack.
     async fn links(&self, stack: &str) -> Result<Links> {
-        let wanted = stack.to_owned();
-        let read = self.entries(move |entry| (entry.stack == wanted).then(|| link_of(entry))).await?;
         let mut links = Links::default();
-        for (id, link) in read.into_iter().flatten() {
+        for (id, link) in self.entries_of(stack, link_of).await? {
             match link {
                 Seen::Good(link) => drop(links.good.insert(id, link)),
                 Seen::Damaged(error) => drop(links.damaged.insert(id, error)),

@@ -71,10 +71,8 @@ impl Repository {
     /// # Errors
     /// The storage's kinds.
     pub(crate) async fn last(&self, stack: &str, now: Timestamp) -> Result<Last> {
-        let wanted = stack.to_owned();
-        let rows = self.entries(move |entry| (entry.stack == wanted).then(|| row(entry))).await?;
         let (mut kept, mut damaged) = (Vec::new(), 0);
-        for row in rows.into_iter().flatten() {
+        for row in self.entries_of(stack, row).await? {
             match row {
                 Row::Complete(backup) if backup.started <= now + CLOCK_SKEW => kept.push(backup),
                 Row::Damaged => damaged += 1,

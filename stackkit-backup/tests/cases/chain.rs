@@ -1,13 +1,16 @@
 //! The chain of a stack's backups: what was taken away, put in or exchanged is found.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use stackkit_backup::manifest::Manifest;
 use stackkit_backup::{BackupId, ChainFault, ChainHead, ChainReport, Repository, SigningKey, VerifyLevel};
-use stackkit_core::Stack;
+use stackkit_core::{Clock, ErrorKind, Stack};
 
+use crate::support::faulty::{Faulty, Plan, When};
 use crate::support::shelf::Shelf;
 use crate::support::{options, stack_of, text};
 
@@ -226,5 +229,34 @@ pub(crate) async fn a_deletion_by_a_policy_breaks_no_chain() {
     ] {
         std::fs::write(&path, &text).unwrap();
         assert_eq!(chain.faults(None).await, faults, "{text}");
+    }
+}
+
+pub(crate) async fn a_look_at_a_stack_reads_no_other() {
+    let (memory, plan) = (Arc::new(InMemory::new()), Plan::new(usize::MAX, When::Before));
+    let repository =
+        Repository::with_store(Arc::new(Faulty { inner: memory, plan: Arc::clone(&plan) }), options()).await.unwrap();
+    let backup = |name: &str| {
+        let clock = Clock::fixed("2026-11-21T06:15:30Z".parse().unwrap());
+        let stack = Stack::builder(name).clock(clock).service(Shelf::new("shelf").with("x", "y")).build().unwrap();
+        let repository = repository.clone();
+        async move { *repository.backup(&stack).run().await.unwrap().id() }
+    };
+    let id = backup("shop").await;
+    let calls = async || {
+        let before = plan.calls();
+        repository.check_chain("shop", None).await.unwrap();
+        assert_eq!(repository.latest("shop").await.unwrap(), id);
+        plan.calls() - before
+    };
+    let alone = calls().await;
+    for _ in 0..5 {
+        // One name is the beginning of the other.
+        backup("shop-2").await;
+    }
+    assert_eq!(calls().await, alone);
+    for odd in ["", "..", "shop/..", "../shop", "shop/"] {
+        assert_eq!(repository.check_chain(odd, None).await.unwrap().backups, 0, "{odd:?}");
+        assert_eq!(repository.latest(odd).await.unwrap_err().kind(), ErrorKind::NotFound, "{odd:?}");
     }
 }

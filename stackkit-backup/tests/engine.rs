@@ -231,6 +231,8 @@ fn s3_trials() -> Vec<Trial> {
     trials.push(case_unless("s3::a_locking_minio_keeps_a_backup", no_minio, s3::a_locking_minio_keeps_a_backup));
     let locked = "locks::a_backup_is_locked_until_the_time_in_its_manifest";
     trials.push(case_unless(locked, no_minio, locks::a_backup_is_locked_until_the_time_in_its_manifest));
+    let policy = "locks::a_policy_locks_the_first_backup_of_each_period";
+    trials.push(case_unless(policy, no_minio, locks::a_policy_locks_the_first_backup_of_each_period));
     let unfinished = "locks::a_failed_backup_leaves_no_unfinished_upload";
     trials.push(case_unless(unfinished, no_minio, locks::a_failed_backup_leaves_no_unfinished_upload));
     let restart = "s3::a_backup_survives_a_restart_of_its_storage";

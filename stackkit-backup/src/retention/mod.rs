@@ -7,6 +7,7 @@
 
 mod apply;
 mod inventory;
+mod lock;
 mod plan;
 mod planner;
 mod policy;

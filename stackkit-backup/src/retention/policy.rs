@@ -109,6 +109,10 @@ impl Period {
 pub(super) struct Length(Span);
 
 impl Length {
+    pub(super) fn span(&self) -> Span {
+        self.0
+    }
+
     /// The moment so long before `moment`; the beginning of time if there is none.
     pub(super) fn before(&self, moment: &Zoned) -> Timestamp {
         moment.checked_sub(self.0).map_or(Timestamp::MIN, |before| before.timestamp())

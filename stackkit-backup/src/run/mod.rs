@@ -4,6 +4,7 @@ mod barrier;
 mod commit;
 mod dump;
 mod report;
+mod retain;
 mod services;
 mod sink;
 mod trigger;
@@ -24,6 +25,7 @@ pub(crate) use report::format_bytes;
 pub use trigger::Trigger;
 
 use self::dump::{Dumped, Job};
+use self::retain::Retain;
 use self::sink::Shared;
 use self::unfinished::Unfinished;
 use crate::hook::{Hook, Hooks, Subject};
@@ -32,6 +34,7 @@ use crate::keys::SigningKey;
 use crate::manifest::{Encryption, Manifest, Previous};
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{Repository, folder_of};
+use crate::retention::Retention;
 
 /// How long a service may take to pin its point in time. A provider does it within 1 s on an idle server; a busy one
 /// gets the time of a long lock wait.
@@ -68,13 +71,6 @@ struct Settings<'a> {
     progress: Option<Arc<dyn Progress>>,
     begin_deadline: Duration,
     deadline: Duration,
-}
-
-/// How long a backup's objects are locked.
-#[derive(Debug, Clone, Copy)]
-enum Retain {
-    For(Duration),
-    Until(Timestamp),
 }
 
 impl std::fmt::Debug for BackupRun<'_> {
@@ -136,6 +132,24 @@ impl<'a> BackupRun<'a> {
     /// As [`with_retain_for`](Self::with_retain_for), until a given time.
     pub fn with_retain_until(mut self, time: Timestamp) -> Self {
         self.settings.retain = Some(Retain::Until(time));
+        self
+    }
+
+    /// Locks every object of the backup as long as `policy` will keep it for sure, in a bucket with Object Lock: see
+    /// [`Retention::lock_until`]. A backup that the policy tells no time for is not locked, and no more is a partial one.
+    ///
+    /// ```no_run
+    /// use stackkit_backup::Retention;
+    /// # async fn example(repository: stackkit_backup::Repository, stack: stackkit_core::Stack)
+    /// # -> stackkit_core::Result<()> {
+    /// let policy = Retention::new().keep_last(3).keep_daily(7).keep_monthly(12);
+    /// repository.backup(&stack).with_retain_by(&policy).run().await?;
+    /// let plan = repository.plan_retention(&policy).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_retain_by(mut self, policy: &Retention) -> Self {
+        self.settings.retain = Some(Retain::By(Box::new(policy.clone())));
         self
     }
 
@@ -207,7 +221,10 @@ impl<'a> BackupRun<'a> {
         let services = settings.services()?;
         let clock = settings.stack.clock().clone();
         let started = clock.now();
-        let retain_until = settings.retain_until(started)?;
+        let retain_until = match &settings.retain {
+            Some(retain) => retain.until(settings.repository, started)?,
+            None => None,
+        };
         let id = BackupId::generate(started);
         let progress = Reporter::new(settings.progress.clone());
         let subject = Subject { stack: settings.stack.name().to_owned(), backup: id };
@@ -255,32 +272,6 @@ struct Head {
     retain_until: Option<Timestamp>,
 }
 
-impl Settings<'_> {
-    /// Until when the objects are locked.
-    fn retain_until(&self, started: Timestamp) -> Result<Option<Timestamp>> {
-        let Some(retain) = self.retain else { return Ok(None) };
-        if !self.repository.capabilities().object_lock {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the repository's storage can't lock a backup against deletion",
-            ));
-        }
-        let until = match retain {
-            Retain::Until(until) => Some(until),
-            Retain::For(time) => started.checked_add(time).ok(),
-        };
-        // Storages know whole seconds; the manifest must not promise less or more than they keep.
-        let whole = until.filter(|until| *until > started).and_then(|until| match until.subsec_nanosecond() {
-            0 => Some(until),
-            _ => Timestamp::from_second(until.as_second() + 1).ok(),
-        });
-        match whole {
-            Some(whole) => Ok(Some(whole)),
-            None => Err(Error::config("the time until which a backup is locked is not a time after its start")),
-        }
-    }
-}
-
 impl Job<'_> {
     /// Everything before the commit. The artifacts are stored, checked and locked when this returns.
     async fn make(&self, head: Head) -> Result<Manifest> {
@@ -289,6 +280,8 @@ impl Job<'_> {
         let storing = async {
             let prev = self.settings.repository.newest(self.settings.stack.name()).await?;
             let prev = prev.map(|found| Previous::new(found.manifest.id, found.blake3));
+            let retain_until = self.retain_until(&head, &dumped).await?;
+            let head = Head { retain_until, ..head };
             let manifest = self.draft(head, prev, dumped);
             commit::check_sizes(&self.shared, &manifest).await?;
             commit::lock_artifacts(&self.shared, &manifest, self.settings.repository).await?;
@@ -297,6 +290,17 @@ impl Job<'_> {
         match tokio::time::timeout(STORING_DEADLINE, Box::pin(storing)).await {
             Ok(stored) => stored,
             Err(elapsed) => Err(late("the storage did not confirm the artifacts in time", STORING_DEADLINE, elapsed)),
+        }
+    }
+
+    /// Until when the objects are locked.
+    async fn retain_until(&self, head: &Head, dumped: &Dumped) -> Result<Option<Timestamp>> {
+        let is_complete = dumped.records.iter().all(|record| record.error.is_none());
+        match (&self.settings.retain, head.retain_until) {
+            (Some(retain), None) if is_complete => {
+                retain.by_policy(self.settings.repository, self.settings.stack.name(), head.started).await
+            }
+            (_, known) => Ok(known),
         }
     }
 

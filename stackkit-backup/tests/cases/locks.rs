@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use stackkit_backup::{GcOptions, ProgressEvent, PruneOutcome, Repository, Retention, SigningKey};
-use stackkit_core::{Clock, ErrorKind};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use stackkit_backup::{Backup, GcOptions, ProgressEvent, PruneOutcome, Repository, Retention, SigningKey};
+use stackkit_core::{Clock, ErrorKind, Stack};
 use stackkit_fixtures::BucketKind;
 
 use crate::support::s3::Keys;
@@ -22,7 +23,7 @@ pub(crate) async fn a_backup_is_locked_until_the_time_in_its_manifest() {
     let signed = options().sign_with(SigningKey::generate().unwrap());
     let repository = Repository::open_or_create(&url, signed.clone()).await.unwrap();
     // The times of locks are the server's, so the stack's clock has to be right.
-    let stack = stackkit_core::Stack::builder("shop").service(Shelf::new("shelf").with("item", text(FRAME, 1)));
+    let stack = Stack::builder("shop").service(Shelf::new("shelf").with("item", text(FRAME, 1)));
     let stack = stack.build().unwrap();
     let before = Timestamp::now();
     let first = repository.backup(&stack).with_retain_for(LOCKED).run().await.unwrap();
@@ -50,6 +51,44 @@ pub(crate) async fn a_backup_is_locked_until_the_time_in_its_manifest() {
     let outcome = |id| outcomes.iter().rfind(|result| result.backup == id).map(|result| result.outcome.clone());
     assert_eq!(outcome(*first.id()), Some(PruneOutcome::Retained { until: Some(until) }), "{outcomes:?}");
     assert!(matches!(outcome(*second.id()), Some(PruneOutcome::Purged { .. })), "{outcomes:?}");
+}
+
+pub(crate) async fn a_policy_locks_the_first_backup_of_each_period() {
+    let minio = stackkit_fixtures::minio_server().await.unwrap();
+    let bucket = minio.bucket_of(BucketKind::Locking).await.unwrap();
+    let keys = Keys::of(&minio);
+    let repository = Repository::open_or_create(&keys.url(&minio.endpoint(), &bucket), options()).await.unwrap();
+    // Locks are about the server's time. Noon, so that no period begins meanwhile.
+    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let clock = Clock::fixed(today.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp());
+    let stack_with = |fault: Option<Fault>| {
+        let (good, other) = (Shelf::new("good").with("item", "x"), Shelf::new("other").with("item", "y"));
+        let other = fault.into_iter().fold(other, Shelf::with_fault);
+        Stack::builder("shop").clock(clock.clone()).service(good).service(other).build().unwrap()
+    };
+    let stack = stack_with(None);
+    let policy = Retention::new().keep_last(3).keep_daily(7).keep_monthly(12);
+    let until = |backup: &Backup| backup.manifest().retain_until;
+    let partial = stack_with(Some(Fault::RunFailsAtTheEnd));
+    let partial = repository.backup(&partial).partial().with_retain_by(&policy).run().await.unwrap();
+    assert_eq!(until(&partial), None, "what is partial takes no place");
+    let first = repository.backup(&stack).with_retain_by(&policy).run().await.unwrap();
+    assert_eq!(until(&first), policy.lock_until(first.manifest().started, &[]));
+    let in_a_year = today.checked_add(11.months()).unwrap().first_of_month();
+    assert!(until(&first).unwrap().to_zoned(TimeZone::UTC).date() > in_a_year);
+    let second = repository.backup(&stack).with_retain_by(&policy).run().await.unwrap();
+    assert_eq!(until(&second), None, "another one of the same day");
+    let last = Retention::new().keep_last(3);
+    assert_eq!(until(&repository.backup(&stack).with_retain_by(&last).run().await.unwrap()), None);
+    let empty = repository.backup(&stack).with_retain_by(&Retention::new()).run().await.unwrap_err();
+    assert_eq!(empty.kind(), ErrorKind::Config);
+    let within = Retention::new().keep_within(3.days());
+    let within = repository.backup(&stack).with_retain_by(&within).run().await.unwrap();
+    assert_eq!(until(&within), Some(clock.now() + 72.hours()));
+    let policy = Retention::new().keep_last(1).with_grace(Duration::ZERO);
+    let report = repository.apply_retention(repository.plan_retention(&policy).await.unwrap().force()).await.unwrap();
+    let gone: Vec<_> = report.backups.iter().map(|result| result.backup).collect();
+    assert!(gone.contains(second.id()) && !gone.contains(first.id()) && !gone.contains(within.id()), "{report}");
 }
 
 pub(crate) async fn a_failed_backup_leaves_no_unfinished_upload() {

@@ -120,7 +120,7 @@ pub(crate) async fn each_manifest_names_the_one_before() {
 pub(crate) async fn an_encrypted_manifest_shows_only_what_is_needed_without_a_key() {
     let identity = Identity::generate().unwrap();
     let recipient = identity.recipients().remove(0);
-    let writer = || RepositoryOptions::new().encrypt_to(recipient.clone()).encrypt_manifest();
+    let writer = || RepositoryOptions::new().encrypt_to(recipient).encrypt_manifest();
     let store = Arc::new(InMemory::new());
     let backup = back_up(&open(&store, writer()).await).await;
     let whole = backup.manifest().clone();

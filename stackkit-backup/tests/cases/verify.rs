@@ -39,7 +39,7 @@ pub(crate) async fn each_byte_is_in_exactly_one_part() {
 pub(crate) async fn each_encrypted_byte_is_in_a_part() {
     let directory = tempfile::tempdir().unwrap();
     let identity = Identity::generate().unwrap();
-    let options = RepositoryOptions::new().encrypt_to(identity.recipients()[0].clone()).with_identity(identity);
+    let options = RepositoryOptions::new().encrypt_to(identity.recipients()[0]).with_identity(identity);
     let repository = Repository::open_or_create(directory.path().to_str().unwrap(), options).await.unwrap();
     every_frame_is_read(&repository, directory.path(), "zst.age", |found| found >= 1).await;
 }
@@ -88,7 +88,7 @@ async fn every_frame_is_read(
 pub(crate) async fn an_encrypted_manifest_is_checked_without_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let identity = Identity::generate().unwrap();
-    let options = RepositoryOptions::new().encrypt_to(identity.recipients()[0].clone()).encrypt_manifest();
+    let options = RepositoryOptions::new().encrypt_to(identity.recipients()[0]).encrypt_manifest();
     let repository = Repository::open_or_create(directory.path().to_str().unwrap(), options).await.unwrap();
     let stack = stack_of([Shelf::new("shelf").with("x", text(99, 1))]);
     let backup = repository.backup(&stack).run().await.unwrap();

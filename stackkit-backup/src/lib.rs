@@ -74,7 +74,7 @@ mod verify;
 
 pub use copy::{CopiedBackup, CopyOutcome, CopyReport, CopyRun};
 pub use freshness::BackupFreshness;
-pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport};
+pub use gc::{GcItem, GcKind, GcOptions, GcPlan, GcReport, GcRun};
 pub use hook::{Hook, HookContext, HookOutcome, HookPoint};
 pub use id::BackupId;
 pub use keys::{Identity, Recipient, SigningKey, TrustedKey};
@@ -82,8 +82,8 @@ pub use progress::{ArtifactProgress, Meter, Operation, Progress, ProgressEvent, 
 pub use repository::{BackupEntry, EntryState, Repository, RepositoryOptions};
 pub use restore::{RestoreRun, StackRestorePlan, StackRestoreReport};
 pub use retention::{
-    Announcement, BackupSummary, Inventory, Period, PruneOutcome, PruneReport, PruneResult, Retention, RetentionAction,
-    RetentionDecision, RetentionPlan, RetentionReason, RetentionTotals, SummaryState,
+    Announcement, BackupSummary, Inventory, Period, PruneOutcome, PruneReport, PruneResult, PruneRun, Retention,
+    RetentionAction, RetentionDecision, RetentionPlan, RetentionReason, RetentionTotals, SummaryState,
 };
 pub use run::{Backup, BackupRun, Trigger};
 pub use schedule::{CronError, CronFault, CronField, MissedRuns, Schedule, ScheduledRun, Ticker};

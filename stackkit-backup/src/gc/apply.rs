@@ -1,18 +1,83 @@
 //! Removes what was found.
 
+use std::fmt;
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use object_store::path::Path;
 use stackkit_core::{Error, Result};
 
 use super::{AGE_MIN, COLLECT, GcItem, GcKind, GcPlan, GcReport, Leftover};
+use crate::id::BackupId;
 use crate::lease::Lease;
+use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{MANIFEST, Repository, folder_of};
 use crate::retention::{Emptied, PRUNE_LEASE, Purge, finish};
 use crate::storage::Deleted;
 
+/// A collection of garbage that is being prepared: see [`Repository::gc`].
+#[must_use = "a collection of garbage removes nothing until it is run"]
+pub struct GcRun<'a> {
+    repository: &'a Repository,
+    plan: GcPlan,
+    progress: Reporter,
+}
+
+impl fmt::Debug for GcRun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcRun")
+            .field("repository", &self.repository.id())
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GcRun<'_> {
+    /// Tells each step to `progress`: the bytes of the folders that are removed.
+    pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Reporter::new(Some(progress));
+        self
+    }
+
+    /// Removes what the plan found.
+    ///
+    /// # Errors
+    /// As [`Repository::apply_gc`].
+    ///
+    /// # Cancel safety
+    /// As [`Repository::apply_gc`].
+    pub async fn run(self) -> Result<GcReport> {
+        let Self { repository, plan, progress } = self;
+        if plan.repository != repository.id() {
+            return Err(Error::config("the plan to collect garbage is another repository's")
+                .with_context("repository", repository.id())
+                .with_context("plan", &plan.repository));
+        }
+        // A plan that was stored may have been changed: it can't make garbage of a backup that runs.
+        let youngest = repository.clock().now().checked_sub(AGE_MIN).unwrap_or(jiff::Timestamp::MIN);
+        if plan.older_than > youngest {
+            return Err(Error::config("the plan to collect garbage is about the last hour: make it again"));
+        }
+        progress.started(Operation::Prune);
+        progress.phase(ProgressPhase::Preparing, None);
+        let lease = Lease::acquire(repository, PRUNE_LEASE, "collect garbage").await?;
+        let report = GcReport::default();
+        let collection = Collection { repository, lease: &lease, progress: &progress, report };
+        let done = lease.hold(collection.run(&plan).boxed()).await;
+        let done = finish(lease, done).await?;
+        progress.phase(ProgressPhase::Done, None);
+        Ok(done)
+    }
+}
+
 impl Repository {
+    /// Prepares what [`apply_gc`](Self::apply_gc) does; [`GcRun::run`] does it.
+    pub fn gc(&self, plan: GcPlan) -> GcRun<'_> {
+        GcRun { repository: self, plan, progress: Reporter::default() }
+    }
+
     /// Removes what a plan found, under the lease of a prune. Each folder is judged again before: one that has a manifest
-    /// by now is left alone.
+    /// by now is left alone. [`gc`](Self::gc) can tell how far it is.
     ///
     /// # Errors
     /// `Config` if the plan is another repository's; `Busy` if somebody prunes; `Unsupported` if the storage has no means
@@ -21,72 +86,77 @@ impl Repository {
     /// # Cancel safety
     /// Dropping the future ends it between two objects; a later one goes on.
     pub async fn apply_gc(&self, plan: GcPlan) -> Result<GcReport> {
-        if plan.repository != self.id() {
-            return Err(Error::config("the plan to collect garbage is another repository's")
-                .with_context("repository", self.id())
-                .with_context("plan", &plan.repository));
-        }
-        // A plan that was stored may have been changed: it can't make garbage of a backup that runs.
-        let youngest = self.clock().now().checked_sub(AGE_MIN).unwrap_or(jiff::Timestamp::MIN);
-        if plan.older_than > youngest {
-            return Err(Error::config("the plan to collect garbage is about the last hour: make it again"));
-        }
-        let lease = Lease::acquire(self, PRUNE_LEASE, "collect garbage").await?;
-        let done = lease.hold(self.collect(&plan, &lease).boxed()).await;
-        finish(lease, done).await
+        self.gc(plan).run().await
     }
+}
 
-    async fn collect(&self, plan: &GcPlan, lease: &Lease) -> Result<GcReport> {
-        let mut report = GcReport::default();
+/// A collection that holds its lease.
+struct Collection<'a> {
+    repository: &'a Repository,
+    lease: &'a Lease,
+    progress: &'a Reporter,
+    report: GcReport,
+}
+
+impl Collection<'_> {
+    async fn run(mut self, plan: &GcPlan) -> Result<GcReport> {
+        let folders = plan.items.iter().filter(|item| item.backup.is_some());
+        self.progress.phase(ProgressPhase::Removing, Some(folders.map(|item| item.bytes).sum()));
         for item in &plan.items {
             match &item.backup {
-                Some((stack, id)) => {
-                    let folder = folder_of(stack, id);
-                    if self.storage().objects(COLLECT, &folder).await?.iter().any(|(path, _)| is_manifest(path)) {
-                        report.left.push((item.path.clone(), "it has a manifest by now".to_owned()));
-                        continue;
-                    }
-                    match self.leftover(stack, *id, plan.older_than).await? {
-                        Leftover::TooYoung => {
-                            report.left.push((item.path.clone(), "it was written to since the plan".to_owned()));
-                        }
-                        Leftover::Garbage(item) => self.collect_folder(item, &folder, lease, &mut report).await?,
-                    }
-                }
-                None => self.collect_object(item, lease, &mut report).await?,
+                Some((stack, id)) => self.folder(item, plan, stack, *id).await?,
+                None => self.object(item).await?,
             }
         }
-        lease.check().await?;
-        report.uploads = self.storage().abort_uploads(plan.older_than).await?;
-        Ok(report)
+        self.lease.check().await?;
+        self.report.uploads = self.repository.storage().abort_uploads(plan.older_than).await?;
+        Ok(self.report)
     }
 
-    async fn collect_folder(&self, item: GcItem, folder: &Path, lease: &Lease, report: &mut GcReport) -> Result<()> {
-        match (Purge { repository: self, lease }).empty(folder).await? {
+    fn leave(&mut self, item: &GcItem, why: impl Into<String>) {
+        self.report.left.push((item.path.clone(), why.into()));
+    }
+
+    async fn folder(&mut self, item: &GcItem, plan: &GcPlan, stack: &str, backup: BackupId) -> Result<()> {
+        let (repository, lease) = (self.repository, self.lease);
+        let folder = folder_of(stack, &backup);
+        if repository.storage().objects(COLLECT, &folder).await?.iter().any(|(path, _)| is_manifest(path)) {
+            self.leave(item, "it has a manifest by now");
+            return Ok(());
+        }
+        let item = match repository.leftover(stack, backup, plan.older_than).await? {
+            Leftover::Garbage(item) => item,
+            Leftover::TooYoung => {
+                self.leave(item, "it was written to since the plan");
+                return Ok(());
+            }
+        };
+        match (Purge { repository, lease }).empty(&folder).await? {
             Emptied::All { freed_bytes, .. } => {
-                report.freed_bytes = report.freed_bytes.saturating_add(freed_bytes);
-                report.removed.push(item);
+                self.report.freed_bytes = self.report.freed_bytes.saturating_add(freed_bytes);
+                self.report.removed.push(item);
+                self.progress.tell(|| ProgressEvent::Removed { backup, freed_bytes });
             }
             Emptied::Locked(until) => {
                 let until = until.map_or_else(String::new, |until| format!(" until {until}"));
-                report.left.push((item.path, format!("locked by the storage{until}")));
+                self.leave(&item, format!("locked by the storage{until}"));
             }
         }
         Ok(())
     }
 
-    async fn collect_object(&self, item: &GcItem, lease: &Lease, report: &mut GcReport) -> Result<()> {
+    async fn object(&mut self, item: &GcItem) -> Result<()> {
         // The path comes from a plan, which may have been stored: nothing but a probe is removed here.
         let path = Path::from(item.path.as_str());
         if item.kind != GcKind::Probe || !path.prefix_matches(&Path::from(super::PROBES)) {
             return Err(Error::config("the plan to collect garbage names what is none").with_context("object", path));
         }
-        lease.check().await?;
-        match self.storage().delete(COLLECT, &path).await? {
-            Deleted::Locked { .. } => report.left.push((item.path.clone(), "locked by the storage".to_owned())),
+        self.lease.check().await?;
+        match self.repository.storage().delete(COLLECT, &path).await? {
+            Deleted::Locked { .. } => self.leave(item, "locked by the storage"),
             Deleted::Gone | Deleted::Absent => {
-                report.freed_bytes = report.freed_bytes.saturating_add(item.bytes);
-                report.removed.push(item.clone());
+                self.report.freed_bytes = self.report.freed_bytes.saturating_add(item.bytes);
+                self.report.removed.push(item.clone());
             }
         }
         Ok(())

@@ -11,6 +11,8 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use stackkit_core::{Error, Result};
 
+pub use apply::GcRun;
+
 use crate::error::storage as storage_error;
 use crate::id::BackupId;
 use crate::repository::{Repository, folder_of};

@@ -66,11 +66,11 @@ pub enum ProgressPhase {
     Storing,
     /// Backup, copy: the manifest is written.
     Committing,
-    /// Verify, restore: stored bytes are read and checked.
+    /// Verify, restore: all bytes are read and checked. A drill comes back to it for each service.
     Checking,
     /// Copy: stored bytes are copied.
     Copying,
-    /// Restore: plain bytes are given to the services.
+    /// Restore, drill: plain bytes are given to the services.
     Restoring,
     /// Prune: objects are removed.
     Removing,
@@ -123,8 +123,8 @@ pub enum ProgressEvent {
     Phase {
         /// Which one.
         phase: ProgressPhase,
-        /// How many bytes it will read: for [`ProgressPhase::Dumping`] an estimate (see [`Expected`](Self::Expected)),
-        /// else the exact number. `None`: not known, or not yet.
+        /// How many bytes it will read, or for [`ProgressPhase::Removing`] free: for [`ProgressPhase::Dumping`] an
+        /// estimate (see [`Expected`](Self::Expected)), else the exact number. `None`: not known, or not yet.
         expected_bytes: Option<u64>,
     },
     /// Backup: the stack's last backup was looked up, so it is known how many bytes there will be about.
@@ -173,8 +173,8 @@ pub enum ProgressEvent {
         /// The service.
         service: ServiceId,
     },
-    /// Verify, copy, restore: bytes of an artifact were read in this phase: stored ones, but for
-    /// [`ProgressPhase::Restoring`], which counts plain ones.
+    /// Verify, copy, restore: bytes of an artifact were read in this phase: plain ones, but stored ones in a copy and in
+    /// a verify at the level stored.
     Read {
         /// The service.
         service: ServiceId,
@@ -183,7 +183,7 @@ pub enum ProgressEvent {
         /// How many until now.
         bytes: u64,
     },
-    /// Restore: a service has its data back.
+    /// Restore, drill: a service has its data back, a drill's in a scratch store.
     Restored {
         /// The service.
         service: ServiceId,

@@ -170,12 +170,13 @@ impl Job<'_> {
             return Err(untouched(changed(&plan)));
         }
         let steps = self.steps(&found, plan.services).map_err(untouched)?;
-        self.progress.phase(ProgressPhase::Checking, Some(sum(&steps, |record| record.stored.bytes)));
+        let plain_bytes = Some(sum(&steps));
+        self.progress.phase(ProgressPhase::Checking, plain_bytes);
         for step in &steps {
             self.check_service(&found, step.record).await.map_err(untouched)?;
         }
         self.hooks.run(HookPoint::BeforeRestore).await.map_err(untouched)?;
-        self.progress.phase(ProgressPhase::Restoring, Some(sum(&steps, |record| record.plain.bytes)));
+        self.progress.phase(ProgressPhase::Restoring, plain_bytes);
         let mut services: Vec<RestoreReport> = Vec::with_capacity(steps.len());
         for step in steps {
             match self.restore_one(&found, step).await {
@@ -208,7 +209,8 @@ impl Job<'_> {
 
     /// Checks stored and plain bytes of all artifacts of a service.
     async fn check_service(&self, found: &Found, record: &ServiceRecord) -> Result<()> {
-        let check = Check { repository: self.repository, folder: &found.folder, level: VerifyLevel::Content };
+        let (folder, level) = (&found.folder, VerifyLevel::Content);
+        let check = Check { repository: self.repository, folder, level, progress: &self.progress };
         for artifact in &record.artifacts {
             let verdict = check.artifact(record, artifact, &Share::Whole, None).await?;
             if let Some(finding) = verdict.findings.first() {
@@ -217,11 +219,6 @@ impl Job<'_> {
                     .with_context("backup", found.manifest.id)
                     .with_service(record.id.clone()));
             }
-            self.progress.tell(|| ProgressEvent::Read {
-                service: record.id.clone(),
-                artifact: artifact.spec.name.clone(),
-                bytes: artifact.stored.bytes,
-            });
         }
         Ok(())
     }
@@ -264,8 +261,9 @@ fn after(done: &[RestoreReport], error: Error) -> Error {
     }
 }
 
-fn sum(steps: &[Step<'_>], bytes: impl Fn(&crate::manifest::ArtifactRecord) -> u64) -> u64 {
-    steps.iter().flat_map(|step| &step.record.artifacts).map(bytes).fold(0, u64::saturating_add)
+fn sum(steps: &[Step<'_>]) -> u64 {
+    let artifacts = steps.iter().flat_map(|step| &step.record.artifacts);
+    artifacts.map(|artifact| artifact.plain.bytes).fold(0, u64::saturating_add)
 }
 
 /// One service of a restore.

@@ -15,7 +15,8 @@ use super::tombstone::{FoundTombstone, TOMBSTONE_SCHEMA, Tombstone, record_of};
 use crate::id::BackupId;
 use crate::lease::{Lease, LeaseOptions, restores_of};
 use crate::manifest::{Extra, Previous};
-use crate::repository::{Repository, TOMBSTONE};
+use crate::progress::{Operation, ProgressEvent, ProgressPhase, Reporter};
+use crate::repository::{Repository, TOMBSTONE, folder_of};
 use crate::storage::Deleted;
 
 /// Tombstones that are written at once: enough to hide the latency of a storage in a network.
@@ -29,7 +30,7 @@ pub(crate) const PRUNE_LEASE: &str = "prune";
 
 impl Repository {
     /// Announces the deletions of a plan, and deletes what was announced and whose time of grace has passed. Only one
-    /// prune of a repository runs at a time.
+    /// prune of a repository runs at a time. [`prune`](Self::prune) can tell how far it is.
     ///
     /// The repository is looked at again: a backup is deleted only if the plan and the same policy at this moment delete
     /// it, and its manifest is the one that the plan was made from. All others are left alone, with the reason in the
@@ -47,6 +48,10 @@ impl Repository {
     /// # Cancel safety
     /// Dropping the future ends the prune between two objects; a later one goes on.
     pub async fn apply_retention(&self, plan: RetentionPlan) -> Result<PruneReport> {
+        self.prune(plan).run().await
+    }
+
+    pub(super) async fn apply(&self, plan: &RetentionPlan, progress: &Reporter) -> Result<PruneReport> {
         plan.check()?;
         plan.policy.validate()?;
         if plan.repository != self.id() {
@@ -54,10 +59,14 @@ impl Repository {
                 .with_context("repository", self.id())
                 .with_context("plan", &plan.repository));
         }
+        progress.started(Operation::Prune);
+        progress.phase(ProgressPhase::Preparing, None);
         let lease = Lease::acquire(self, PRUNE_LEASE, "prune").await?;
-        let prune = Prune { repository: self, lease: &lease, plan: &plan };
+        let prune = Prune { repository: self, lease: &lease, plan, progress };
         let done = lease.hold(prune.run().boxed()).await;
-        finish(lease, done).await
+        let done = finish(lease, done).await?;
+        progress.phase(ProgressPhase::Done, None);
+        Ok(done)
     }
 
     /// Takes back the announcement that a backup will be deleted: it counts and is listed again. The next prune may
@@ -112,6 +121,7 @@ struct Prune<'a> {
     repository: &'a Repository,
     lease: &'a Lease,
     plan: &'a RetentionPlan,
+    progress: &'a Reporter,
 }
 
 impl Prune<'_> {
@@ -130,6 +140,7 @@ impl Prune<'_> {
         }
         self.check_brake(&now, &deletions)?;
         let due = self.announce(&deletions, &previous, &mut report).await?;
+        self.progress.phase(ProgressPhase::Removing, self.bytes_of(&due).await?);
         for (stack, tombstones) in due {
             self.purge(&stack, tombstones, &mut report).await?;
         }
@@ -173,6 +184,29 @@ impl Prune<'_> {
             report.push(&draft.stack, draft.id, outcome);
         }
         Ok(due)
+    }
+
+    /// The bytes of all objects of backups, if anybody wants to know.
+    async fn bytes_of(&self, due: &BTreeMap<String, Vec<Announced>>) -> Result<Option<u64>> {
+        if !self.progress.is_heard() {
+            return Ok(None);
+        }
+        let storage = self.repository.storage();
+        let folders = due.values().flatten().map(|(tombstone, _)| folder_of(&tombstone.stack, &tombstone.id));
+        let sizes = stream::iter(folders.collect::<Vec<_>>()).map(|folder| async move {
+            let objects = storage.objects("measure a backup", &folder).await?;
+            Ok::<u64, Error>(objects.iter().map(|(_, bytes)| bytes).sum())
+        });
+        let sizes: Vec<u64> = sizes.buffer_unordered(CALLS_AT_ONCE).try_collect().await?;
+        Ok(Some(sizes.iter().sum()))
+    }
+
+    /// Notes what became of a backup that was to be deleted.
+    fn purged(&self, report: &mut PruneReport, stack: &str, backup: BackupId, outcome: PruneOutcome) {
+        if let PruneOutcome::Purged { freed_bytes, .. } = outcome {
+            self.progress.tell(|| ProgressEvent::Removed { backup, freed_bytes });
+        }
+        report.push(stack, backup, outcome);
     }
 
     /// The brake, by what the repository holds at this moment.
@@ -228,7 +262,7 @@ impl Prune<'_> {
             }
         });
         let purges = purges.buffered(PURGES_AT_ONCE).try_for_each(|(id, outcome)| {
-            report.push(stack, id, outcome);
+            self.purged(report, stack, id, outcome);
             std::future::ready(Ok(()))
         });
         let done = restores.hold(purges.boxed()).await;
@@ -241,7 +275,7 @@ impl Prune<'_> {
         let purge = Purge { repository: self.repository, lease: self.lease };
         for (stack, id) in self.repository.half_purged().await? {
             let outcome = purge.rest(&stack, &id).await.map_err(|e| e.with_context("backup", id))?;
-            report.push(&stack, id, outcome);
+            self.purged(report, &stack, id, outcome);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod planner;
 mod policy;
 mod purge;
 mod report;
+mod run;
 mod tombstone;
 
 pub(crate) use apply::{PRUNE_LEASE, finish};
@@ -21,5 +22,6 @@ pub use planner::{Announcement, BackupSummary, Inventory, SummaryState};
 pub use policy::{Period, Retention};
 pub(crate) use purge::{Emptied, Purge};
 pub use report::{PruneOutcome, PruneReport, PruneResult};
+pub use run::PruneRun;
 #[cfg(any(fuzzing, test))]
 pub(crate) use tombstone::rewrite_tombstone;

@@ -1,6 +1,7 @@
 //! Checks one artifact.
 
 use std::io;
+use std::ops::Range;
 
 use object_store::path::Path;
 use stackkit_core::backup::{ArtifactReader, BackupProvider, Inspection};
@@ -11,6 +12,7 @@ use super::report::{ArtifactVerdict, Finding};
 use super::{Share, VerifyLevel, is_damage, locate};
 use crate::manifest::{ArtifactRecord, ServiceRecord};
 use crate::pipeline::{Layout, read_all, read_range};
+use crate::progress::{Counted, ProgressEvent, Reporter};
 use crate::repository::Repository;
 
 /// The buffer that plain bytes are drained into.
@@ -22,6 +24,8 @@ pub(crate) struct Check<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) folder: &'a Path,
     pub(crate) level: VerifyLevel,
+    /// Who is told of the bytes that [`ArtifactVerdict::checked_bytes`] counts, while they are read.
+    pub(crate) progress: &'a Reporter,
 }
 
 impl Check<'_> {
@@ -42,21 +46,24 @@ impl Check<'_> {
         let checked = match (self.level, share) {
             (_, Share::Nothing) => locate::check_size(store, &layout).await.map(|()| (0, None)),
             (VerifyLevel::Stored, _) => {
-                locate::check_stored(store, &layout).await.map(|()| (layout.stored_bytes, None))
+                let told = locate::check_stored(store, &layout, &|bytes| self.tell(service, artifact, bytes)).await;
+                told.map(|()| (layout.stored_bytes, None))
             }
             (_, Share::Whole) => {
-                let inspected = self.content(artifact, &layout, provider).await;
+                let counted = |reader| self.counted(service, artifact, reader);
+                let inspected = self.content(artifact, &layout, provider, &counted).await;
                 inspected.map(|inspection| (layout.plain_bytes, inspection))
             }
             (_, Share::Frames(frames)) => {
-                let plain = |frame: u64| frame.saturating_mul(layout.frame_bytes).min(layout.plain_bytes);
-                let plain = plain(frames.start)..plain(frames.end);
-                self.part(&layout, plain.clone()).await.map(|()| (plain.end - plain.start, None))
+                let plain = share_of_plain(&layout, frames);
+                let counted = |reader| self.counted(service, artifact, reader);
+                self.part(&layout, plain.clone(), &counted).await.map(|()| (plain.end - plain.start, None))
             }
         };
         match checked {
             Ok((checked_bytes, inspection)) => {
                 verdict.checked_bytes = checked_bytes;
+                self.tell(service, artifact, checked_bytes);
                 verdict.inspection = inspection;
             }
             Err(error) if is_damage(&error) => {
@@ -71,16 +78,43 @@ impl Check<'_> {
         Ok(verdict)
     }
 
+    /// How many bytes [`artifact`](Self::artifact) reads of an artifact that is whole.
+    pub(super) fn expected_bytes(self, artifact: &ArtifactRecord, share: &Share) -> u64 {
+        match (self.level, share) {
+            (_, Share::Nothing) => 0,
+            (VerifyLevel::Stored, _) => artifact.stored.bytes,
+            (_, Share::Whole) => artifact.plain.bytes,
+            (_, Share::Frames(frames)) => {
+                let plain = share_of_plain(&artifact.layout(self.folder), frames);
+                plain.end - plain.start
+            }
+        }
+    }
+
+    fn tell(self, service: &ServiceRecord, artifact: &ArtifactRecord, bytes: u64) {
+        self.progress.tell(|| ProgressEvent::Read {
+            service: service.id.clone(),
+            artifact: artifact.spec.name.clone(),
+            bytes,
+        });
+    }
+
+    fn counted(self, service: &ServiceRecord, artifact: &ArtifactRecord, reader: ArtifactReader) -> ArtifactReader {
+        Counted::wrap(reader, self.progress, self.repository.clock(), &service.id, &artifact.spec.name)
+    }
+
     /// Reads an artifact to its end: stored hash, frames, plain hash and, with a provider, the vendor's format.
     async fn content(
         self,
         artifact: &ArtifactRecord,
         layout: &Layout,
         provider: Option<&dyn BackupProvider>,
+        counted: &(dyn Fn(ArtifactReader) -> ArtifactReader + Sync),
     ) -> Result<Option<Inspection>> {
         let store = self.repository.storage().store();
         locate::check_size(&**store, layout).await?;
         let (reader, ended) = read_all(store.clone(), layout.clone(), self.repository.identity()).await?;
+        let reader = counted(reader);
         let Some(provider) = provider else {
             drain(reader).await?;
             return Ok(None);
@@ -94,11 +128,22 @@ impl Check<'_> {
     }
 
     /// Reads some frames: each has its own checksum, and its own authentication if it is encrypted.
-    async fn part(self, layout: &Layout, plain: std::ops::Range<u64>) -> Result<()> {
+    async fn part(
+        self,
+        layout: &Layout,
+        plain: Range<u64>,
+        counted: &(dyn Fn(ArtifactReader) -> ArtifactReader + Sync),
+    ) -> Result<()> {
         let store = self.repository.storage().store();
         locate::check_size(&**store, layout).await?;
-        drain(read_range(store.clone(), layout.clone(), self.repository.identity(), plain).await?).await
+        drain(counted(read_range(store.clone(), layout.clone(), self.repository.identity(), plain).await?)).await
     }
+}
+
+/// The plain bytes of some frames.
+fn share_of_plain(layout: &Layout, frames: &Range<u64>) -> Range<u64> {
+    let plain = |frame: u64| frame.saturating_mul(layout.frame_bytes).min(layout.plain_bytes);
+    plain(frames.start)..plain(frames.end)
 }
 
 /// Reads to the end and drops what it reads.

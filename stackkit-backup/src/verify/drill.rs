@@ -12,6 +12,7 @@ use stackkit_core::{Error, ErrorKind, Result, ServiceId};
 use super::{ArtifactVerdict, Check, Share, is_damage};
 use crate::error::contained;
 use crate::manifest::ServiceRecord;
+use crate::progress::{ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::Repository;
 use crate::restore::ServiceSource;
 use crate::run::{format_bytes, millis};
@@ -105,6 +106,7 @@ pub(super) struct Drill<'a> {
     pub(super) check: Check<'a>,
     pub(super) scratch: &'a dyn ScratchStores,
     pub(super) record: &'a ServiceRecord,
+    pub(super) progress: &'a Reporter,
 }
 
 impl Drill<'_> {
@@ -158,7 +160,10 @@ impl Drill<'_> {
     }
 
     async fn restore(&self, provider: &dyn BackupProvider, verdict: &mut DrillVerdict) -> Result<()> {
+        let plain_bytes = self.record.artifacts.iter().map(|artifact| artifact.plain.bytes).sum();
+        self.progress.phase(ProgressPhase::Restoring, Some(plain_bytes));
         let source = ServiceSource::new(self.repository, self.check.folder, self.record);
+        let source = source.with_progress(self.progress, self.repository.clock());
         let options = RestoreOptions::new().with_old_data(OldData::Remove);
         let plan = provider.plan_restore(&source, &options).await?;
         if !plan.missing.is_empty() {
@@ -170,7 +175,8 @@ impl Drill<'_> {
             context = context.with_expected(expected.value.clone());
         }
         let report = provider.restore(plan, &source, &context).await?;
-        verdict.restored_bytes = self.record.artifacts.iter().map(|artifact| artifact.plain.bytes).sum();
+        self.progress.tell(|| ProgressEvent::Restored { service: self.record.id.clone() });
+        verdict.restored_bytes = plain_bytes;
         if let Some(expected) = &self.record.census {
             verdict.compare(&report.differences(&expected.value));
         }

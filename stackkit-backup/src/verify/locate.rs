@@ -39,18 +39,20 @@ async fn size_bytes(store: &dyn ObjectStore, layout: &Layout) -> Result<u64> {
     Ok(store.head(&layout.path).await.map_err(|e| storage("check an artifact", &layout.path, e))?.size)
 }
 
-/// Checks size and hash of the stored bytes.
+/// Checks size and hash of the stored bytes; tells how many were read until now.
 ///
 /// # Errors
 /// As [`check_size`].
-pub(super) async fn check_stored(store: &dyn ObjectStore, layout: &Layout) -> Result<()> {
+pub(super) async fn check_stored(store: &dyn ObjectStore, layout: &Layout, tell: &(dyn Fn(u64) + Sync)) -> Result<()> {
     check_size(store, layout).await?;
-    let mut hash = Hasher::new();
+    let (mut hash, mut read_bytes) = (Hasher::new(), 0);
     let starts = (0..layout.stored_bytes).step_by(usize::try_from(READ_BYTES).unwrap_or(usize::MAX));
     let reads = starts.map(|start| layout.fetch(store, start..(start + READ_BYTES).min(layout.stored_bytes)));
     let mut reads = stream::iter(reads).buffered(READS_AHEAD);
     while let Some(bytes) = reads.try_next().await? {
         hash.update(&bytes);
+        read_bytes += bytes.len() as u64;
+        tell(read_bytes);
     }
     match hash.finalize().to_hex().as_str() == layout.stored_blake3 {
         true => Ok(()),
@@ -88,7 +90,7 @@ pub(super) async fn locate(
         let message = format!("the object has {} bytes too many", size_bytes - layout.stored_bytes);
         return Ok(vec![Finding::new(Some(layout.stored_bytes), None, message)]);
     }
-    match check_stored(store, layout).await {
+    match check_stored(store, layout, &|_| {}).await {
         Ok(()) => return Ok(Vec::new()),
         Err(error) if is_damage(&error) => {}
         Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! A verify with its options.
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use stackkit_core::backup::{BackupProvider, ScratchStores};
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::id::BackupId;
 use crate::manifest::{SEALED_MANIFEST, ServiceRecord};
+use crate::progress::{Operation, Progress, ProgressPhase, Reporter};
 use crate::repository::{Found, Marker, Repository};
 
 /// Artifacts that are checked at once: one is read while another is decompressed.
@@ -45,6 +47,7 @@ pub struct Verification<'a> {
     scratch: Option<&'a dyn ScratchStores>,
     sample: Option<Sample>,
     known_head: Option<&'a ChainHead>,
+    progress: Reporter,
 }
 
 impl fmt::Debug for Verification<'_> {
@@ -63,7 +66,8 @@ impl fmt::Debug for Verification<'_> {
 impl<'a> Verification<'a> {
     pub(super) fn new(repository: &'a Repository, id: BackupId) -> Self {
         let level = VerifyLevel::Content;
-        Self { repository, id, level, stack: None, scratch: None, sample: None, known_head: None }
+        let (stack, scratch, sample, known_head, progress) = (None, None, None, None, Reporter::default());
+        Self { repository, id, level, stack, scratch, sample, known_head, progress }
     }
 
     /// Sets how deep it looks; [`VerifyLevel::Content`] unless set.
@@ -97,6 +101,13 @@ impl<'a> Verification<'a> {
         self
     }
 
+    /// Tells each step to `progress`. Bytes are stored ones at the level stored, and plain ones at the others; at the
+    /// level drill they are counted for each service from 0.
+    pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Reporter::new(Some(progress));
+        self
+    }
+
     /// Makes the check and leaves evidence of it, whatever it finds.
     ///
     /// # Errors
@@ -108,6 +119,8 @@ impl<'a> Verification<'a> {
     pub async fn run(self) -> Result<VerifyReport> {
         let scratch = self.scratch_of_a_drill()?;
         let started = self.repository.clock().now();
+        self.progress.started(Operation::Verify);
+        self.progress.phase(ProgressPhase::Preparing, None);
         let found = self.repository.find(&self.id).await?;
         let chain = self.chain(&found.manifest.stack).await?;
         let (artifacts, drills) = match scratch {
@@ -141,6 +154,7 @@ impl<'a> Verification<'a> {
                 findings: report.findings(),
             })
             .await;
+        self.progress.phase(ProgressPhase::Done, None);
         Ok(report)
     }
 
@@ -178,12 +192,15 @@ impl<'a> Verification<'a> {
     }
 
     fn check<'b>(&'b self, found: &'b Found) -> Check<'b> {
-        Check { repository: self.repository, folder: &found.folder, level: self.level }
+        Check { repository: self.repository, folder: &found.folder, level: self.level, progress: &self.progress }
     }
 
     async fn artifacts(&self, found: &Found) -> Result<Vec<ArtifactVerdict>> {
         let check = self.check(found);
         let shares = shares(&found.manifest, self.level, self.sample);
+        let planned = found.manifest.artifacts().zip(&shares);
+        let expected = planned.map(|((_, artifact), share)| check.expected_bytes(artifact, share)).sum();
+        self.progress.phase(ProgressPhase::Checking, Some(expected));
         // The futures are made beforehand: a closure in the stream would keep the whole from being spawned.
         let checks: Vec<_> = found
             .manifest
@@ -208,7 +225,10 @@ impl<'a> Verification<'a> {
     ) -> Result<(Vec<ArtifactVerdict>, Vec<DrillVerdict>)> {
         let (mut artifacts, mut drills) = (Vec::new(), Vec::new());
         for record in found.manifest.services.iter().filter(|record| record.error.is_none()) {
-            let drill = Drill { repository: self.repository, check: self.check(found), scratch, record };
+            let expected = record.artifacts.iter().map(|artifact| artifact.plain.bytes).sum();
+            self.progress.phase(ProgressPhase::Checking, Some(expected));
+            let (repository, progress) = (self.repository, &self.progress);
+            let drill = Drill { repository, check: self.check(found), scratch, record, progress };
             let (checked, verdict) = drill.run().await?;
             artifacts.extend(checked);
             drills.push(verdict);

@@ -128,6 +128,7 @@ fn main() -> ExitCode {
         trust::only_a_trusted_key_is_believed,
         trust::a_signature_that_is_changed_or_gone_is_damage,
         trust::a_newest_backup_that_is_not_trusted_is_not_passed_over_in_silence,
+        trust::a_deletion_in_a_signed_repository_must_be_signed,
         trust::each_manifest_names_the_one_before,
         trust::an_encrypted_manifest_shows_only_what_is_needed_without_a_key,
         trust::a_key_that_does_not_fit_is_found_when_the_repository_is_opened,

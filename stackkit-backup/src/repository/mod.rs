@@ -194,6 +194,18 @@ impl Repository {
         self.options.cache.as_ref().map(|folder| cache::Cache::new(folder, self.id()))
     }
 
+    /// Refuses to announce what nobody would believe: where backups are signed, so must be what says that they may go.
+    ///
+    /// # Errors
+    /// `Config` if there is no signing key, or one that is not trusted.
+    pub(crate) fn check_own_signature(&self) -> Result<()> {
+        let state = self.trust().judge(self.signing_key().map(SigningKey::trusted));
+        self.trust().accept(state, self.marker().is_signed()).map_err(|error| {
+            Error::config("in a signed repository a deletion must be signed: say `sign_with` (`--signing-key`)")
+                .with_source(error)
+        })
+    }
+
     pub(crate) fn trust(&self) -> &Trust {
         &self.options.trust
     }

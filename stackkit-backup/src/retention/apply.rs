@@ -41,8 +41,8 @@ impl Repository {
     /// goes on. A plan that is applied twice announces nothing twice.
     ///
     /// # Errors
-    /// `Config` if the plan deletes more than half of a stack's backups without [`force`](RetentionPlan::force), or is
-    /// another repository's; `Integrity` if the plan was changed; `Busy` if somebody else prunes; `Unsupported` if the
+    /// `Config` if the plan deletes more than half of a stack's backups without [`force`](RetentionPlan::force), if it is
+    /// another repository's, or if the repository is signed and there is no key to sign the announcements with; `Integrity` if the plan was changed; `Busy` if somebody else prunes; `Unsupported` if the
     /// storage has no means for a lease; the storage's kinds.
     ///
     /// # Cancel safety
@@ -59,6 +59,7 @@ impl Repository {
                 .with_context("repository", self.id())
                 .with_context("plan", &plan.repository));
         }
+        self.check_own_signature()?;
         progress.started(Operation::Prune);
         progress.phase(ProgressPhase::Preparing, None);
         let lease = Lease::acquire(self, PRUNE_LEASE, "prune").await?;

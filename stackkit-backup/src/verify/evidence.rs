@@ -68,6 +68,8 @@ pub struct Evidence {
 pub enum EvidenceState {
     /// It is this object.
     Recorded(String),
+    /// It is this object, and nobody who trusts keys believes it: it is not signed.
+    Unsigned(String),
     /// There is none, and why: the repository can only be read, for example.
     NotRecorded(String),
 }
@@ -76,6 +78,9 @@ impl fmt::Display for EvidenceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Recorded(object) => write!(f, "evidence: {object}"),
+            Self::Unsigned(object) => {
+                write!(f, "evidence: {object}; it is not signed, so it counts for nothing in a signed repository")
+            }
             Self::NotRecorded(reason) => write!(f, "evidence: not recorded ({reason})"),
         }
     }
@@ -264,6 +269,7 @@ impl Repository {
     /// Appends evidence. What keeps it from being written is told, and is no failure of the verify.
     pub(super) async fn record_evidence(&self, draft: Draft<'_>) -> EvidenceState {
         match self.write_evidence(draft).await {
+            Ok(path) if self.check_own_signature().is_err() => EvidenceState::Unsigned(path.to_string()),
             Ok(path) => EvidenceState::Recorded(path.to_string()),
             Err(error) => EvidenceState::NotRecorded(error.to_string()),
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use stackkit_backup::{
-    Backup, EntryState, Identity, Repository, RepositoryOptions, SignatureState, SigningKey, VerifyLevel,
+    Backup, EntryState, EvidenceState, Identity, Repository, RepositoryOptions, Retention, SignatureState, SigningKey,
+    VerifyLevel,
 };
 use stackkit_core::ErrorKind;
 use stackkit_core::backup::RestoreOptions;
@@ -102,6 +103,32 @@ pub(crate) async fn a_newest_backup_that_is_not_trusted_is_not_passed_over_in_si
     stack.clock().advance(std::time::Duration::from_secs(60));
     open(&store, options()).await.backup(&stack).run().await.unwrap();
     assert_eq!(owner.latest("shop").await.unwrap_err().kind(), ErrorKind::Integrity);
+}
+
+/// An announcement that nobody believes would only stand in the way of the next one.
+pub(crate) async fn a_deletion_in_a_signed_repository_must_be_signed() {
+    let key = SigningKey::generate().unwrap();
+    let store = Arc::new(InMemory::new());
+    let signing = open(&store, options().sign_with(key.clone())).await;
+    let stack = stack_of([Shelf::new("books").with("titles", text(10, 1))]);
+    for _ in 0..2 {
+        signing.backup(&stack).run().await.unwrap();
+        stack.clock().advance(std::time::Duration::from_secs(60));
+    }
+    let policy = Retention::new().keep_last(1);
+    let reading = open(&store, options().trust(key.trusted())).await;
+    let plan = reading.plan_retention(&policy).await.unwrap();
+    assert_eq!(plan.deletions().count(), 1);
+    assert_eq!(reading.apply_retention(plan).await.unwrap_err().kind(), ErrorKind::Config);
+    let id = signing.latest("shop").await.unwrap();
+    let unsigned = reading.verify(&id, VerifyLevel::Content).await.unwrap().evidence;
+    assert!(matches!(unsigned, EvidenceState::Unsigned(_)), "{unsigned:?}");
+
+    let signed = signing.verify(&id, VerifyLevel::Content).await.unwrap().evidence;
+    assert!(matches!(signed, EvidenceState::Recorded(_)), "{signed:?}");
+    let plan = signing.plan_retention(&policy).await.unwrap();
+    signing.apply_retention(plan).await.unwrap();
+    assert_eq!(reading.list().await.unwrap().len(), 1);
 }
 
 pub(crate) async fn each_manifest_names_the_one_before() {

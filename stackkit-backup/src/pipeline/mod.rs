@@ -1,6 +1,6 @@
 //! From plain bytes to stored bytes and back.
 //!
-//! plain bytes → hash → 1 MiB frames → zstd on the [pool](pool) → age, if there are recipients → hash → parts.
+//! plain bytes → 1 MiB frames → hash and zstd on the [pool](pool) → age, if there are recipients → hash → parts.
 
 mod buffers;
 mod index;
@@ -9,6 +9,7 @@ mod pool;
 mod reader;
 mod seal;
 mod stored;
+mod subtrees;
 mod writer;
 
 pub(crate) use index::{FrameIndex, FrameSpan};
@@ -16,6 +17,7 @@ pub(crate) use parts::{Parts, Upload};
 pub(crate) use pool::{OwnPlace, Plain, Pool};
 pub(crate) use reader::{read_all, read_range, unpack};
 pub(crate) use stored::{Layout, Stored};
+pub(crate) use subtrees::{Subtree, Tree};
 pub(crate) use writer::{Destination, StoredArtifact, Writer};
 
 /// Plain bytes in a frame; only an artifact's last one is shorter. 1 MiB costs no ratio against one long stream, and

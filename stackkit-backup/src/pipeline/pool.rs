@@ -12,6 +12,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::buffers::{Buffer, Buffers};
 use super::parts::{IN_FLIGHT_EXTRA_BYTES, IN_FLIGHT_UNIT_BYTES, PART_BYTES_LEAST, PART_BYTES_LOCAL};
+use super::subtrees::Subtree;
 use super::{FRAME_BYTES, ZSTD_LEVEL};
 use crate::age::SEALED_CHUNK_BYTES;
 
@@ -72,6 +73,8 @@ impl AsRef<[u8]> for Plain {
 pub(crate) struct Packed {
     pub(crate) bytes: Buffer,
     pub(crate) plain_bytes: usize,
+    /// The plain bytes as a piece of [`FRAME_BYTES`]; `None` if they can't be one.
+    pub(crate) plain: Option<Subtree>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -150,10 +153,11 @@ impl Pool {
         Arc::clone(&self.parts_in_flight).try_acquire_many_owned(units).ok()
     }
 
-    /// Compresses one frame. Waits while too many frames are in flight in this process; only a frame that is ready to
+    /// Hashes and compresses frame `number`. Waits while too many frames are in flight in this process; only a frame that is ready to
     /// go takes a place, so artifacts that are open and idle hold up nobody.
     pub(crate) async fn compress(
         &'static self,
+        number: u64,
         plain: Plain,
         own: &OwnPlace,
     ) -> Result<oneshot::Receiver<Result<Packed>>> {
@@ -166,21 +170,27 @@ impl Pool {
         let (reply, packed) = oneshot::channel();
         let mut bytes = self.packed.take();
         self.submit(Box::new(move |codec| {
+            let subtree = Subtree::of(FRAME_BYTES, number, plain.as_ref());
             let done = codec.compressor.compress_to_buffer(plain.as_ref(), &mut *bytes);
             let plain_bytes = plain.as_ref().len();
             drop(plain);
-            let done = done.map(|_| Packed { bytes, plain_bytes, _permit: permit });
+            let done = done.map(|_| Packed { bytes, plain_bytes, plain: subtree, _permit: permit });
             // Nobody waits for the frame of a dropped artifact.
             let _ = reply.send(done.map_err(|e| Error::unexpected("zstd can't compress a frame").with_source(e)));
         }))?;
         Ok(packed)
     }
 
-    /// Decompresses one frame of exactly `plain_bytes` bytes.
+    /// Decompresses one frame of exactly `plain_bytes` bytes, and looks at them with `look` while a core has them at hand.
     ///
     /// # Errors
     /// `Integrity` if the frame is damaged.
-    pub(crate) async fn decompress(&'static self, stored: Bytes, plain_bytes: usize) -> Result<Buffer> {
+    pub(crate) async fn decompress<T: Send + 'static>(
+        &'static self,
+        stored: Bytes,
+        plain_bytes: usize,
+        look: impl FnOnce(&[u8]) -> T + Send + 'static,
+    ) -> Result<(Buffer, T)> {
         let (reply, plain) = oneshot::channel();
         let mut bytes = self.frame();
         self.submit(Box::new(move |codec| {
@@ -188,16 +198,20 @@ impl Pool {
                 bytes.reserve_exact(plain_bytes);
             }
             let done = codec.decompressor.decompress_to_buffer(&stored, &mut *bytes);
+            drop(stored);
             // Nobody waits for the frame of a dropped reader.
-            let _ = reply.send(done.map(|_| bytes));
+            let _ = reply.send(done.map(|_| {
+                let seen = look(&bytes);
+                (bytes, seen)
+            }));
         }))?;
         let plain = plain.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))?;
-        let plain = plain.map_err(|e| damaged().with_source(e))?;
-        if plain.len() == plain_bytes { Ok(plain) } else { Err(damaged()) }
+        let (plain, seen) = plain.map_err(|e| damaged().with_source(e))?;
+        if plain.len() == plain_bytes { Ok((plain, seen)) } else { Err(damaged()) }
     }
 
     /// Runs other work of one frame's size on the threads.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let (reply, done) = oneshot::channel();
         self.submit(Box::new(move |_codec| {
             // Nobody waits for the work of a dropped reader.

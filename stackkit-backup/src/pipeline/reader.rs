@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use blake3::Hasher;
 use bytes::{Bytes, BytesMut};
@@ -15,6 +15,7 @@ use stackkit_core::backup::ArtifactReader;
 use stackkit_core::{Error, Result};
 use tokio_util::io::StreamReader;
 
+use super::subtrees::{SharedHash, Subtree, Tree, is_piece_size};
 use super::{FrameSpan, Layout, Pool, Stored};
 use crate::age::CHUNK_BYTES;
 use crate::keys::Identity;
@@ -28,24 +29,16 @@ const READS_AHEAD: usize = 2;
 /// Reads that are decrypted at once: one more than the next stage takes.
 const UNSEALED_AHEAD: usize = 2;
 
-/// Decompressed frames that wait beyond one for each thread.
-const FRAMES_AHEAD_EXTRA: usize = 1;
+/// Frames for each thread that are decompressed or wait to be taken: whoever takes them may be late by as much.
+const FRAMES_AHEAD_PER_THREAD: usize = 3;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
-type Frames = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+type Frames = Pin<Box<dyn Stream<Item = io::Result<Frame>> + Send>>;
 
-/// The hash of the bytes of an object, in the order in which they were read.
-#[derive(Clone, Default)]
-struct StoredHash(Arc<Mutex<Hasher>>);
-
-impl StoredHash {
-    fn update(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).finalize().to_hex().to_string()
-    }
+/// A frame's plain bytes, and what they are in the hash of all of them.
+struct Frame {
+    plain: Bytes,
+    subtree: Option<Subtree>,
 }
 
 /// How compressed bytes are read piece by piece, so that little of a frame is in two pieces.
@@ -91,23 +84,19 @@ fn compressed(
     store: Arc<dyn ObjectStore>,
     stored: Arc<Stored>,
     pieces: Vec<Range<u64>>,
-    hash: Option<StoredHash>,
+    hash: Option<SharedHash>,
 ) -> Pieces {
     let fetched = Arc::clone(&stored);
     let sealed = stream::iter(pieces).map(move |piece| {
         let (store, stored) = (Arc::clone(&store), Arc::clone(&fetched));
         async move { Ok::<_, Error>((stored.fetch(&*store, piece.clone()).await?, piece)) }
     });
-    let sealed = sealed.buffered(READS_AHEAD).inspect_ok(move |(sealed, _)| {
-        if let Some(hash) = &hash {
-            hash.update(sealed);
-        }
-    });
-    let opened = sealed.map(move |read| {
+    let opened = sealed.buffered(READS_AHEAD).map(move |read| {
         let stored = Arc::clone(&stored);
+        let whole = hash.as_ref().zip(read.as_ref().ok()).map(|(hash, (sealed, _))| hash.take(sealed));
         async move {
             let (sealed, piece) = read?;
-            stored.unseal(sealed, piece).await
+            stored.unseal(sealed, piece, whole).await
         }
     });
     Box::pin(opened.buffered(UNSEALED_AHEAD))
@@ -151,36 +140,74 @@ impl Cutter {
 
 /// Decompresses one frame, which must hold exactly `plain_bytes`.
 pub(crate) async fn unpack(pool: &'static Pool, stored: Bytes, plain_bytes: usize) -> Result<Bytes> {
-    Ok(Bytes::from_owner(pool.decompress(stored, plain_bytes).await?))
+    Ok(Bytes::from_owner(pool.decompress(stored, plain_bytes, |_| ()).await?.0))
 }
 
-/// The plain bytes of some frames, in order. Nothing runs unless it is polled, and dropping it ends all of it.
-fn frames(pieces: Pieces, stored: Arc<Stored>, spans: Vec<FrameSpan>) -> Result<Frames> {
+/// The size of the pieces of the plain hash; `None` if the frames are no such pieces.
+fn piece_bytes(layout: &Layout, spans: &[FrameSpan]) -> Option<usize> {
+    let size = usize::try_from(layout.frame_bytes).ok().filter(|size| is_piece_size(*size))?;
+    let (last, full) = spans.split_last()?;
+    let pieces = full.iter().all(|span| span.plain_bytes() == size) && (1..=size).contains(&last.plain_bytes());
+    pieces.then_some(size)
+}
+
+/// The plain bytes of some frames, in order, hashed as pieces of `piece_bytes`. Nothing runs unless it is polled, and dropping it ends all of it.
+fn frames(pieces: Pieces, stored: Arc<Stored>, spans: Vec<FrameSpan>, piece_bytes: Option<usize>) -> Result<Frames> {
     let pool = Pool::get()?;
     let cutter = Cutter { pieces, rest: Bytes::new(), spans: spans.into() };
     let cut = stream::try_unfold(cutter, |mut cutter| async move {
         let frame = cutter.next().await?;
         Ok::<_, Error>(frame.map(|frame| (frame, cutter)))
     });
-    let frames = cut.map(move |frame| {
+    let frames = cut.enumerate().map(move |(number, frame)| {
         let stored = Arc::clone(&stored);
+        let hash = move |plain: &[u8]| piece_bytes.and_then(|size| Subtree::of(size, number as u64, plain));
         async move {
             let (compressed, span) = frame?;
-            let plain = unpack(pool, compressed, span.plain_bytes()).await;
+            let plain = pool.decompress(compressed, span.plain_bytes(), hash).await;
             let offset = stored.offset_of(span.stored.start);
-            plain.map_err(|e| e.with_context("object", &stored.layout().path).with_context("offset", offset))
+            let named = |e: Error| e.with_context("object", &stored.layout().path).with_context("offset", offset);
+            plain.map(|(plain, subtree)| Frame { plain: Bytes::from_owner(plain), subtree }).map_err(named)
         }
     });
-    Ok(Box::pin(frames.buffered(pool.threads() + FRAMES_AHEAD_EXTRA).map_err(|e: Error| io::Error::other(e))))
+    let frames = frames.buffered(pool.threads() * FRAMES_AHEAD_PER_THREAD);
+    Ok(Box::pin(frames.map_err(|e: Error| io::Error::other(e))))
 }
 
 /// The running check of a whole artifact: both hashes are compared before its end is told.
 struct Checked {
     frames: Frames,
-    plain: Hasher,
-    hash: StoredHash,
+    plain: PlainHash,
+    hash: SharedHash,
     stored: Arc<Stored>,
     ended: Ended,
+}
+
+/// The hash of the plain bytes: put together from those of the frames, if they are pieces of it.
+enum PlainHash {
+    Frames(Tree),
+    Bytes(Box<Hasher>),
+}
+
+impl PlainHash {
+    fn push(&mut self, frame: &Frame) {
+        match (self, &frame.subtree) {
+            (Self::Frames(tree), Some(subtree)) => tree.push(subtree),
+            // The hash is wrong without it, as it should be.
+            (Self::Frames(_), None) => {}
+            (Self::Bytes(hasher), _) => {
+                hasher.update(&frame.plain);
+            }
+        }
+    }
+
+    fn text(&mut self) -> String {
+        let hash = match self {
+            Self::Frames(tree) => std::mem::take(tree).hash(),
+            Self::Bytes(hasher) => hasher.finalize(),
+        };
+        hash.to_hex().to_string()
+    }
 }
 
 /// Whether a reader came to its end, with both hashes right.
@@ -194,10 +221,9 @@ impl Ended {
 }
 
 impl Checked {
-    fn end(&self) -> io::Result<()> {
+    fn end(&mut self) -> io::Result<()> {
         let layout = self.stored.layout();
-        let plain = self.plain.finalize().to_hex();
-        let wrong = match (self.hash.text() == layout.stored_blake3, plain.as_str() == layout.plain_blake3) {
+        let wrong = match (self.hash.text() == layout.stored_blake3, self.plain.text() == layout.plain_blake3) {
             (true, true) => {
                 self.ended.0.store(true, Ordering::Release);
                 return Ok(());
@@ -222,18 +248,23 @@ pub(crate) async fn read_all(
     let stored = Arc::new(Stored::open(&*store, layout, identity).await?);
     let index = stored.index(&*store).await?;
     let spans: Vec<_> = index.spans().collect();
-    let hash = StoredHash::default();
-    hash.update(stored.head());
+    let hash = SharedHash::default();
+    hash.take(stored.head()).hash(stored.head());
+    let piece_bytes = piece_bytes(stored.layout(), &spans);
+    let plain = match piece_bytes {
+        Some(_) => PlainHash::Frames(Tree::default()),
+        None => PlainHash::Bytes(Box::default()),
+    };
     let pieces = pieces(&stored, &spans, stored.compressed_bytes());
     let pieces = compressed(store, Arc::clone(&stored), pieces, Some(hash.clone()));
-    let frames = frames(pieces, Arc::clone(&stored), spans)?;
+    let frames = frames(pieces, Arc::clone(&stored), spans, piece_bytes)?;
     let ended = Ended::default();
-    let checked = Checked { frames, plain: Hasher::new(), hash, stored, ended: ended.clone() };
+    let checked = Checked { frames, plain, hash, stored, ended: ended.clone() };
     let stream = stream::try_unfold(checked, |mut checked| async move {
         match checked.frames.next().await.transpose()? {
-            Some(plain) => {
-                checked.plain.update(&plain);
-                Ok(Some((plain, checked)))
+            Some(frame) => {
+                checked.plain.push(&frame);
+                Ok(Some((frame.plain, checked)))
             }
             None => checked.end().map(|()| None),
         }
@@ -263,7 +294,7 @@ pub(crate) async fn read_range(
     let mut position = spans.first().map_or(range.start, |span| span.plain.start);
     let pieces = pieces(&stored, &spans, spans.last().map_or(0, |span| span.stored.end));
     let pieces = compressed(store, Arc::clone(&stored), pieces, None);
-    let plain = frames(pieces, stored, spans)?.map_ok(move |plain| {
+    let plain = frames(pieces, stored, spans, None)?.map_ok(move |Frame { plain, .. }| {
         let start = position;
         position += plain.len() as u64;
         let at = |offset: u64| usize::try_from(offset.clamp(start, position) - start).unwrap_or(usize::MAX);

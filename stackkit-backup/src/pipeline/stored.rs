@@ -8,6 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use stackkit_core::{Error, ErrorKind, Result};
 
+use super::subtrees::Whole;
 use super::{FRAME_BYTES_MAX, FrameIndex, Pool};
 use crate::age::{self, CHUNK_BYTES, Chunk, HEADER_BYTES_MAX, NONCE_BYTES, Opener, SEALED_CHUNK_BYTES, Unlock};
 use crate::error::storage;
@@ -158,7 +159,7 @@ impl Stored {
             return Ok(Bytes::new());
         }
         let sealed = self.fetch(store, compressed.clone()).await?;
-        self.unseal(sealed, compressed).await
+        self.unseal(sealed, compressed, None).await
     }
 
     /// Reads a range of the compressed bytes up to the first chunk that is damaged.
@@ -189,14 +190,20 @@ impl Stored {
         self.layout.fetch(store, object).await
     }
 
-    /// The compressed bytes of what [`fetch`](Self::fetch) gave for the same range; decrypted on the pool.
-    pub(super) async fn unseal(&self, sealed: Bytes, compressed: Range<u64>) -> Result<Bytes> {
+    /// The compressed bytes of what [`fetch`](Self::fetch) gave for the same range; hashed and decrypted on the pool.
+    pub(super) async fn unseal(&self, sealed: Bytes, compressed: Range<u64>, whole: Option<Whole>) -> Result<Bytes> {
         let Some(opener) = &self.opener else {
+            let Some(whole) = whole else { return Ok(sealed) };
+            let hashed = sealed.clone();
+            Pool::get()?.run(move || whole.hash(&hashed)).await?;
             return Ok(sealed);
         };
         let run = self.run(compressed);
         let opener = Arc::clone(opener);
         let job = move || {
+            if let Some(whole) = whole {
+                whole.hash(&sealed);
+            }
             // A store that keeps the object in memory gives a view of it, which must not change.
             let mut bytes = sealed.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             let opened = opener.open_run(run.first, run.last, &mut bytes);

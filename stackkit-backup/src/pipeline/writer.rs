@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use blake3::Hasher;
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -15,7 +14,7 @@ use super::buffers::Buffer;
 use super::parts::{Parts, Upload};
 use super::pool::{OwnPlace, Packed, Plain};
 use super::seal::Seal;
-use super::{FRAME_BYTES, FrameIndex, Pool};
+use super::{FRAME_BYTES, FrameIndex, Pool, Tree};
 use crate::keys::Recipient;
 
 /// Messages to the storing task. The frames themselves are bounded by the pool, so this only has to be enough for
@@ -55,7 +54,7 @@ pub(crate) struct Writer {
     pool: &'static Pool,
     own: OwnPlace,
     filling: Option<Buffer>,
-    plain: Hasher,
+    frames: u64,
     plain_bytes: u64,
     /// How many bytes the storing task has made until now.
     stored_bytes: Arc<AtomicU64>,
@@ -78,11 +77,12 @@ impl Writer {
             index: FrameIndex::default(),
             compressed_bytes: 0,
             told_bytes: Arc::clone(&stored_bytes),
+            plain: Tree::default(),
             plain_bytes: 0,
         };
         let storing = Some(AbortOnDropHandle::new(tasks.spawn(storer.run(received))));
-        let (own, plain) = (OwnPlace::new(), Hasher::new());
-        Ok(Self { pool, own, filling: None, plain, plain_bytes: 0, stored_bytes, steps, storing })
+        let own = OwnPlace::new();
+        Ok(Self { pool, own, filling: None, frames: 0, plain_bytes: 0, stored_bytes, steps, storing })
     }
 
     /// Appends plain bytes; waits while the storage is slow. Chunks of a frame or more are not copied.
@@ -112,7 +112,7 @@ impl Writer {
         if stored.plain_bytes != self.plain_bytes {
             return Err(Error::unexpected("an artifact was finished after a write had failed"));
         }
-        Ok(StoredArtifact { plain_blake3: self.plain.finalize().to_hex().to_string(), ..stored })
+        Ok(stored)
     }
 
     /// How many plain bytes were handed over in whole frames.
@@ -133,9 +133,9 @@ impl Writer {
     }
 
     async fn send(&mut self, plain: Plain) -> Result<()> {
-        self.plain.update(plain.as_ref());
         self.plain_bytes += plain.as_ref().len() as u64;
-        let packed = self.pool.compress(plain, &self.own).await?;
+        let packed = self.pool.compress(self.frames, plain, &self.own).await?;
+        self.frames += 1;
         match self.steps.send(Step::Frame(packed)).await {
             Ok(()) => Ok(()),
             Err(_closed) => Err(self.failure().await),
@@ -166,6 +166,7 @@ struct Storer {
     index: FrameIndex,
     compressed_bytes: u64,
     told_bytes: Arc<AtomicU64>,
+    plain: Tree,
     plain_bytes: u64,
 }
 
@@ -186,6 +187,8 @@ impl Storer {
                     let packed =
                         packed.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
                     self.index.push(packed.bytes.len(), packed.plain_bytes)?;
+                    let plain = packed.plain.as_ref();
+                    self.plain.push(plain.ok_or_else(|| Error::unexpected("a frame could not be hashed"))?);
                     self.plain_bytes += packed.plain_bytes as u64;
                     self.compressed_bytes += packed.bytes.len() as u64;
                     self.told_bytes.store(self.compressed_bytes, Ordering::Relaxed);
@@ -204,7 +207,7 @@ impl Storer {
         let uploaded = self.upload.complete().await?;
         Ok(StoredArtifact {
             plain_bytes: self.plain_bytes,
-            plain_blake3: String::new(),
+            plain_blake3: std::mem::take(&mut self.plain).hash().to_hex().to_string(),
             stored_bytes: uploaded.bytes,
             stored_blake3: uploaded.blake3,
             parts: uploaded.parts,

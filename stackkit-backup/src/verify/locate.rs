@@ -1,6 +1,5 @@
 //! Checks an artifact's stored bytes, and finds where they are damaged.
 
-use blake3::Hasher;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -10,13 +9,13 @@ use super::is_damage;
 use super::report::Finding;
 use crate::error::storage;
 use crate::keys::Identity;
-use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, Stored, unpack};
+use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, Stored, Subtree, Tree, unpack};
 
-/// Bytes that are read at once: few requests, and large slices for the hash.
-const READ_BYTES: u64 = 2 << 20;
+/// Bytes that are read at once: few requests, and a power of two, so that each is a subtree of the hash.
+const READ_BYTES: usize = 2 << 20;
 
-/// Reads in flight: one is hashed while the next arrives.
-const READS_AHEAD: usize = 2;
+/// Reads in flight: two that are hashed while two others arrive.
+const READS_AHEAD: usize = 4;
 
 /// Damaged frames that are told of one artifact. More say nothing that these don't.
 const FINDINGS_MAX: usize = 16;
@@ -45,16 +44,21 @@ async fn size_bytes(store: &dyn ObjectStore, layout: &Layout) -> Result<u64> {
 /// As [`check_size`].
 pub(super) async fn check_stored(store: &dyn ObjectStore, layout: &Layout, tell: &(dyn Fn(u64) + Sync)) -> Result<()> {
     check_size(store, layout).await?;
-    let (mut hash, mut read_bytes) = (Hasher::new(), 0);
-    let starts = (0..layout.stored_bytes).step_by(usize::try_from(READ_BYTES).unwrap_or(usize::MAX));
-    let reads = starts.map(|start| layout.fetch(store, start..(start + READ_BYTES).min(layout.stored_bytes)));
+    let pool = Pool::get()?;
+    let ends = |start: u64| start.saturating_add(READ_BYTES as u64).min(layout.stored_bytes);
+    let starts = (0..layout.stored_bytes).step_by(READ_BYTES);
+    let reads = (0_u64..).zip(starts).map(|(number, start)| async move {
+        let bytes = layout.fetch(store, start..ends(start)).await?;
+        let piece = pool.run(move || Subtree::of(READ_BYTES, number, &bytes)).await?;
+        Ok::<_, Error>((piece, ends(start)))
+    });
     let mut reads = stream::iter(reads).buffered(READS_AHEAD);
-    while let Some(bytes) = reads.try_next().await? {
-        hash.update(&bytes);
-        read_bytes += bytes.len() as u64;
+    let mut hash = Tree::default();
+    while let Some((piece, read_bytes)) = reads.try_next().await? {
+        hash.push(&piece.ok_or_else(|| Error::unexpected("stored bytes could not be hashed"))?);
         tell(read_bytes);
     }
-    match hash.finalize().to_hex().as_str() == layout.stored_blake3 {
+    match hash.hash().to_hex().as_str() == layout.stored_blake3 {
         true => Ok(()),
         false => Err(Error::integrity("the stored bytes are not those of the backup")),
     }
@@ -203,7 +207,7 @@ enum Frame {
 async fn check_frame(pool: &'static Pool, store: &dyn ObjectStore, stored: &Stored, span: &FrameSpan) -> Result<Frame> {
     let compressed = stored.read(store, span.stored.clone()).await?;
     let plain = unpack(pool, compressed.clone(), span.plain_bytes()).await?;
-    let packed = pool.compress(Plain::Shared(plain), &OwnPlace::new()).await?;
+    let packed = pool.compress(0, Plain::Shared(plain), &OwnPlace::new()).await?;
     let packed = packed.await.map_err(|e| Error::unexpected("a compression thread ended").with_source(e))??;
     Ok(if packed.bytes[..] == compressed[..] { Frame::Same } else { Frame::Changed })
 }

@@ -24,8 +24,7 @@ use crate::tool::{Test, files};
 pub(crate) const TESTS: &[Test] = &[
     Test::new("three_stores_come_back_as_they_were", three_stores_come_back).needs(&["postgres", "redis"]),
     Test::new("what_is_lost_on_the_way_is_found", what_is_lost_on_the_way_is_found).needs(&["postgres", "redis"]),
-    Test::new("a_drill_that_is_dropped_leaves_no_store", a_dropped_drill_leaves_no_store)
-        .needs(&["postgres", "redis"]),
+    Test::new("a_drill_that_is_dropped_leaves_no_store", a_dropped_drill_leaves_no_store).needs(&["postgres", "redis"]),
 ];
 
 /// The kinds of the stores, in the order of the stack.
@@ -119,8 +118,7 @@ fn what_is_lost_on_the_way_is_found() {
             let report = site.drill(&scratch).await.unwrap();
             assert!(!report.is_ok() && !report.is_restorable(), "{report}");
             for drill in &report.drills {
-                let expected =
-                    if drill.kind == damaged { CensusVerdict::Different } else { CensusVerdict::Equal };
+                let expected = if drill.kind == damaged { CensusVerdict::Different } else { CensusVerdict::Equal };
                 assert_eq!((drill.census, drill.is_ok()), (expected, drill.kind != damaged), "{report}");
             }
             scratch.assert_gone(KINDS.len()).await;

@@ -63,6 +63,7 @@ impl Check<'_> {
         match checked {
             Ok((checked_bytes, inspection)) => {
                 verdict.checked_bytes = checked_bytes;
+                verdict.left_out = matches!(share, Share::Nothing);
                 self.tell(service, artifact, checked_bytes);
                 verdict.inspection = inspection;
             }

@@ -79,6 +79,8 @@ pub struct ArtifactVerdict {
     /// How many bytes were read and compared: stored bytes at the level stored, plain bytes at the others. Less than all
     /// in a run over a [`Sample`]; what a parser gave up on is counted whole.
     pub checked_bytes: u64,
+    /// Whether the run's sample holds nothing of it.
+    pub left_out: bool,
     /// What is wrong; empty if nothing was found.
     pub findings: Vec<Finding>,
     /// What the provider found in it, if one was asked.
@@ -148,6 +150,7 @@ impl ArtifactVerdict {
             artifact: artifact.spec.name.clone(),
             stored_bytes: artifact.stored.bytes,
             checked_bytes: 0,
+            left_out: false,
             findings: Vec::new(),
             inspection: None,
         }
@@ -179,9 +182,9 @@ impl fmt::Display for Finding {
 
 impl fmt::Display for ArtifactVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (self.findings.is_empty(), self.checked_bytes) {
+        let state = match (self.findings.is_empty(), self.left_out) {
             (false, _) => "DAMAGED",
-            (true, 0) if self.stored_bytes > 0 => "not in this sample",
+            (true, true) => "not in this sample",
             (true, _) => "ok",
         };
         write!(f, "  {}/{}  {}  {state}", self.service, self.artifact, format_bytes(self.stored_bytes))?;

@@ -4,6 +4,7 @@
 //! survives being read and written. `FORMAT.md` describes each field.
 
 pub(crate) mod canonical;
+mod check;
 mod seal;
 
 use jiff::Timestamp;
@@ -388,6 +389,7 @@ impl Manifest {
         for service in &manifest.services {
             service.check_paths()?;
         }
+        check::check(&manifest)?;
         Ok(manifest)
     }
 

@@ -87,3 +87,32 @@ fn an_edit_by_hand_is_found() {
     let spaced = GOLDEN.replace("\": ", "\":  ");
     assert_eq!(Manifest::from_json(spaced.as_bytes()).unwrap_err().kind(), ErrorKind::Integrity);
 }
+
+#[test]
+fn names_are_unique_and_no_sum_overflows() {
+    let refused = |change: fn(&mut Value)| {
+        let mut document = golden();
+        change(&mut document);
+        open(document).unwrap_err().kind()
+    };
+    let damage = [
+        refused(|document| {
+            let first = document["services"][0].clone();
+            document["services"].as_array_mut().unwrap().push(first);
+        }),
+        refused(|document| {
+            let artifacts = &mut document["services"][0]["artifacts"];
+            let first = artifacts[0].clone();
+            artifacts.as_array_mut().unwrap().push(first);
+        }),
+        refused(|document| document["services"][0]["artifacts"][0]["stored"]["bytes"] = json!(u64::MAX)),
+        refused(|document| document["services"][0]["artifacts"][0]["frames"]["index_offset"] = json!(u64::MAX)),
+        refused(|document| {
+            let artifact = &mut document["services"][0]["artifacts"][0];
+            artifact["plain"]["bytes"] = json!(u64::MAX);
+            let frame_bytes = artifact["frames"]["bytes"].as_u64().unwrap();
+            artifact["frames"]["count"] = json!(u64::MAX.div_ceil(frame_bytes));
+        }),
+    ];
+    assert_eq!(damage, [ErrorKind::Integrity; 5]);
+}

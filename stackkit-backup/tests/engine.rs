@@ -147,6 +147,8 @@ fn main() -> ExitCode {
         retention::the_chain_goes_on_past_what_was_pruned,
         retention::every_call_of_a_prune_fails,
         retention::gc_keeps_a_backup_that_runs,
+        retention::a_backup_that_gc_takes_for_garbage_fails,
+        retention::gc_leaves_a_backup_that_ends_at_that_moment,
         retention::gc_removes_what_crashes_left,
         retention::gc_removes_unfinished_uploads,
         retention::every_call_of_gc_fails,

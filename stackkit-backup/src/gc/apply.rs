@@ -11,9 +11,12 @@ use super::{AGE_MIN, COLLECT, GcItem, GcKind, GcPlan, GcReport, Leftover};
 use crate::id::BackupId;
 use crate::lease::Lease;
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
-use crate::repository::{MANIFEST, Repository, folder_of};
+use crate::repository::{MANIFEST, Repository, TOMBSTONE, folder_of};
 use crate::retention::{Emptied, PRUNE_LEASE, Purge, finish};
 use crate::storage::Deleted;
+
+/// Why a folder is left alone.
+const FINISHED: &str = "it has a manifest by now";
 
 /// A collection of garbage that is being prepared: see [`Repository::gc`].
 #[must_use = "a collection of garbage removes nothing until it is run"]
@@ -101,7 +104,7 @@ struct Collection<'a> {
 impl Collection<'_> {
     async fn run(mut self, plan: &GcPlan) -> Result<GcReport> {
         let folders = plan.items.iter().filter(|item| item.backup.is_some());
-        self.progress.phase(ProgressPhase::Removing, Some(folders.map(|item| item.bytes).sum()));
+        self.progress.phase(ProgressPhase::Removing, Some(folders.map(|item| item.bytes).fold(0, u64::saturating_add)));
         for item in &plan.items {
             match &item.backup {
                 Some((stack, id)) => self.folder(item, plan, stack, *id).await?,
@@ -121,7 +124,7 @@ impl Collection<'_> {
         let (repository, lease) = (self.repository, self.lease);
         let folder = folder_of(stack, &backup);
         if repository.storage().objects(COLLECT, &folder).await?.iter().any(|(path, _)| is_manifest(path)) {
-            self.leave(item, "it has a manifest by now");
+            self.leave(item, FINISHED);
             return Ok(());
         }
         let item = match repository.leftover(stack, backup, plan.older_than).await? {
@@ -131,8 +134,27 @@ impl Collection<'_> {
                 return Ok(());
             }
         };
-        match (Purge { repository, lease }).empty(&folder).await? {
+        let purge = Purge { repository, lease };
+        let emptied = match item.kind {
+            GcKind::Unfinished => {
+                // A backup that runs longer than anybody thought writes its manifest and then looks for this; this looks
+                // for the manifest after. One of them sees the other.
+                lease.check().await?;
+                repository.claim_unfinished(stack, &backup).await?;
+                let objects = repository.storage().objects(COLLECT, &folder).await?;
+                if objects.iter().any(|(path, _)| is_manifest(path)) {
+                    repository.storage().delete(COLLECT, &folder.join(TOMBSTONE)).await?;
+                    self.leave(&item, FINISHED);
+                    return Ok(());
+                }
+                purge.empty_of(&folder, objects).await?
+            }
+            _ => purge.empty(&folder).await?,
+        };
+        match emptied {
             Emptied::All { freed_bytes, .. } => {
+                // Without the tombstone that was written for it.
+                let freed_bytes = freed_bytes.min(item.bytes);
                 self.report.freed_bytes = self.report.freed_bytes.saturating_add(freed_bytes);
                 self.report.removed.push(item);
                 self.progress.tell(|| ProgressEvent::Removed { backup, freed_bytes });

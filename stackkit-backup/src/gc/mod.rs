@@ -15,14 +15,14 @@ pub use apply::GcRun;
 
 use crate::error::storage as storage_error;
 use crate::id::BackupId;
-use crate::repository::{Repository, folder_of};
+use crate::repository::{Repository, TOMBSTONE, folder_of};
 use crate::run::format_bytes;
 
 /// How old something must be to be taken for what a crash left: longer than any backup takes.
 const AGE: Duration = Duration::from_secs(48 * 3600);
 
 /// The least age that can be asked for. A backup that runs longer than the age that is asked for, and writes nothing
-/// meanwhile, is lost.
+/// meanwhile, fails.
 const AGE_MIN: Duration = Duration::from_secs(3600);
 
 /// The folder of the objects by which a storage is tried.
@@ -50,8 +50,9 @@ impl GcOptions {
         Self::default()
     }
 
-    /// Sets how old something must be. Default: 48 hours; at least one. It must be longer than the longest backup takes:
-    /// a backup that runs has no manifest either, and is told from what a crash left by its age alone.
+    /// Sets how old something must be. Default: 48 hours; at least one. It should be longer than the longest backup takes:
+    /// a backup that runs has no manifest either, and is told from what a crash left by its age alone. One that was taken
+    /// for garbage notices it at its end, and fails.
     #[must_use]
     pub fn with_min_age(mut self, min_age: Duration) -> Self {
         self.min_age = min_age;
@@ -201,7 +202,7 @@ impl Repository {
             path: folder.to_string(),
             backup: Some((stack.to_owned(), id)),
             objects: objects.len() as u64,
-            bytes: objects.iter().map(|(_, bytes)| bytes).sum(),
+            bytes: objects.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add),
         };
         if self.is_recorded_as_pruned(stack, &id).await? {
             return Ok(Leftover::Garbage(item(GcKind::HalfPurged)));
@@ -209,7 +210,9 @@ impl Repository {
         if id.time() >= older_than {
             return Ok(Leftover::TooYoung);
         }
-        for (path, _) in &objects {
+        // An earlier collection that was interrupted may have left the tombstone.
+        let is_tombstone = |path: &Path| objects.len() > 1 && path.filename() == Some(TOMBSTONE);
+        for (path, _) in objects.iter().filter(|(path, _)| !is_tombstone(path)) {
             if !self.was_written_before(path, older_than).await? {
                 return Ok(Leftover::TooYoung);
             }

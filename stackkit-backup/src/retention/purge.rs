@@ -84,13 +84,23 @@ impl Purge<'_> {
     /// `Integrity` if there is a manifest; `Busy` or `Cancelled` if the lease was lost; the storage's kinds.
     pub(crate) async fn empty(&self, folder: &Path) -> Result<Emptied> {
         let storage = self.repository.storage();
-        let (manifest, tombstone) = (folder.clone().join(MANIFEST), folder.clone().join(TOMBSTONE));
+        let manifest = folder.clone().join(MANIFEST);
         let before = storage.objects(PURGE, folder).await?;
         if before.iter().any(|(path, _)| *path == manifest) {
             return Err(Error::integrity("a folder that was to be emptied has a manifest again")
                 .with_operation(PURGE)
                 .with_context("object", &manifest));
         }
+        self.empty_of(folder, before).await
+    }
+
+    /// As [`empty`](Self::empty), of objects that were listed when it was said that they will go.
+    ///
+    /// # Errors
+    /// As [`empty`](Self::empty).
+    pub(crate) async fn empty_of(&self, folder: &Path, before: Vec<(Path, u64)>) -> Result<Emptied> {
+        let storage = self.repository.storage();
+        let (manifest, tombstone) = (folder.clone().join(MANIFEST), folder.clone().join(TOMBSTONE));
         let paths: Vec<_> = before.iter().map(|(path, _)| path.clone()).filter(|path| *path != tombstone).collect();
         for batch in paths.chunks(DELETE_BATCH) {
             self.lease.check().await?;
@@ -109,7 +119,14 @@ impl Purge<'_> {
             return Ok(Emptied::Locked(until));
         }
         let total: u64 = before.iter().map(|(_, bytes)| bytes).sum();
-        let left = storage.objects(PURGE, folder).await?;
+        let mut left = storage.objects(PURGE, folder).await?;
+        if left.iter().any(|(path, _)| *path == manifest) {
+            // A backup that was taken for garbage wrote it, without seeing the tombstone or what became of its artifacts.
+            if let Deleted::Locked { until } = storage.delete(PURGE, &manifest).await? {
+                return Ok(Emptied::Locked(until));
+            }
+            left.retain(|(path, _)| *path != manifest);
+        }
         if left.is_empty() && storage.root().is_some() {
             storage.remove_all(folder).await?;
         }

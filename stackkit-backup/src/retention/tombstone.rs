@@ -79,6 +79,30 @@ impl Repository {
         }
     }
 
+    /// Announces that what a backup left that did not end will be deleted: it may still be running, and looks for this
+    /// when its manifest is written. Whatever is there already says the same.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn claim_unfinished(&self, stack: &str, id: &BackupId) -> Result<()> {
+        let now = self.clock().now();
+        let claim = Tombstone {
+            schema: TOMBSTONE_SCHEMA.to_owned(),
+            repository: self.id().to_owned(),
+            stack: stack.to_owned(),
+            id: *id,
+            // There is no manifest: should one come, this is not about it.
+            manifest_blake3: String::new(),
+            prev: None,
+            announced: now,
+            purge_after: now,
+            reasons: vec!["a backup that did not end".to_owned()],
+            stackkit_version: env!("CARGO_PKG_VERSION").to_owned(),
+            extra: Extra::new(),
+        };
+        self.announce(&claim).await.map(drop)
+    }
+
     /// Reads the tombstone of a backup.
     ///
     /// # Errors

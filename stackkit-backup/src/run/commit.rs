@@ -17,7 +17,7 @@ use crate::manifest::{
     ArtifactRecord, ConsistencyRecord, Encryption, Extra, MANIFEST_SCHEMA, Manifest, Previous, SEALED_MANIFEST, Sealed,
     ServiceRecord, SignatureRecord, Status, Timings,
 };
-use crate::repository::{MANIFEST, Repository, SIGNATURE};
+use crate::repository::{MANIFEST, Repository, SIGNATURE, TOMBSTONE};
 
 /// Calls to the storage at once: enough to hide the latency of one in a network.
 const CALLS_AT_ONCE: usize = 16;
@@ -166,7 +166,7 @@ pub(super) async fn write_manifest(
     let written = shared.storage.create("write the manifest", &path, text.clone()).await;
     let found = shared.storage.read("read the manifest back", &path).await;
     match (written, found) {
-        (_, Ok(found)) if found == text => Ok(()),
+        (_, Ok(found)) if found == text => still_there(shared, manifest, repository).await,
         (Ok(()), Ok(_)) => Err(Failure::Unknown(
             Error::integrity("the storage holds another manifest than it was given").with_context("object", &path),
         )),
@@ -175,6 +175,34 @@ pub(super) async fn write_manifest(
         }
         (Err(error), _) | (Ok(()), Err(error)) => Err(Failure::Unknown(error)),
     }
+}
+
+/// Makes sure that no collection of garbage took the backup for one that was given up. One that deletes it says so
+/// before it looks for the manifest, and takes that back after everything else is gone.
+async fn still_there(shared: &Shared, manifest: &Manifest, repository: &Repository) -> Result<(), Failure> {
+    let object = |name: &str| shared.folder.clone().join(name);
+    let is_there = async |path: &Path| match shared.storage.size_bytes("look for a tombstone", path).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::Unknown(error)),
+    };
+    let artifact = manifest.artifacts().next().map(|(_, artifact)| artifact.layout(&shared.folder).path);
+    let sealed = repository.options().seals_manifests().then(|| object(SEALED_MANIFEST));
+    let signature = manifest.signature.as_ref().map(|_| object(SIGNATURE));
+    let lost = match artifact.or(sealed).or(signature) {
+        _ if is_there(&object(TOMBSTONE)).await? => true,
+        Some(path) => !is_there(&path).await?,
+        None => false,
+    };
+    if !lost {
+        return Ok(());
+    }
+    let gone = shared.storage.delete("take a manifest back", &object(MANIFEST)).await;
+    gone.map_err(Failure::Unknown)?;
+    Err(Failure::NotWritten(Error::new(
+        ErrorKind::Cancelled,
+        "a collection of garbage took the backup for one that was given up: it took longer than the age that was asked for",
+    )))
 }
 
 /// Writes the encrypted manifest and gives its public part.

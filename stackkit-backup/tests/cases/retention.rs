@@ -18,6 +18,7 @@ use stackkit_core::{Clock, ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use crate::support::faulty::{Faulty, Plan, When};
+use crate::support::gate::{Before, Gate};
 use crate::support::history::{History, NOW, at, objects, time};
 use crate::support::shelf::{Fault, Shelf};
 use crate::support::{options, stack_of, text};
@@ -447,6 +448,63 @@ pub(crate) async fn gc_keeps_a_backup_that_runs() {
         memory.repository.undelete(&"20260101T000000Z-00000001".parse().unwrap()).await.unwrap_err().kind()
     });
     assert_eq!(gc.await.unwrap(), ErrorKind::NotFound);
+}
+
+/// At every moment one of the two sees the other.
+pub(crate) async fn a_backup_that_gc_takes_for_garbage_fails() {
+    // Before the manifest, and between its listing and its last deletion.
+    for gc_stops in [None, Some("/a.zst"), Some("/b.zst"), Some("/tombstone.json")] {
+        let store = Arc::new(InMemory::new());
+        Repository::with_store(store.clone(), options()).await.unwrap();
+        let backup_gate = Gate::new(store.clone(), Before::Put("/manifest.json"));
+        let repository = Repository::with_store(Arc::new(backup_gate.clone()), options()).await.unwrap();
+        let stack = stack_of([Shelf::new("shelf").with("a", "x").with("b", "y")]);
+        let running = tokio::spawn(async move { repository.backup(&stack).run().await.map(drop) });
+        backup_gate.reached().await;
+        // Everything is checked and only the manifest is missing; by the clock of the collection all is long ago.
+        let clock = Clock::fixed(jiff::Timestamp::now().max(time(NOW)).checked_add(72.hours()).unwrap());
+        let gc_gate = Gate::new(store.clone(), Before::Delete(gc_stops.unwrap_or("/nothing")));
+        let gc = Repository::with_store(Arc::new(gc_gate.clone()), at(&clock)).await.unwrap();
+        let plan = gc.plan_gc(&GcOptions::new()).await.unwrap();
+        assert_eq!(plan.items.len(), 1, "{plan}");
+        let bytes = plan.items[0].bytes;
+        let collecting = tokio::spawn(async move { gc.apply_gc(plan).await });
+        if gc_stops.is_some() {
+            gc_gate.reached().await;
+            backup_gate.open();
+            assert_eq!(running.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled, "{gc_stops:?}");
+            gc_gate.open();
+            collecting.await.unwrap().unwrap();
+        } else {
+            let report = collecting.await.unwrap().unwrap();
+            assert_eq!((report.removed.len(), report.freed_bytes), (1, bytes), "{report}");
+            backup_gate.open();
+            assert_eq!(running.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        }
+        assert!(objects(&*store, "backups").await.is_empty(), "{gc_stops:?}");
+    }
+}
+
+pub(crate) async fn gc_leaves_a_backup_that_ends_at_that_moment() {
+    let store = Arc::new(InMemory::new());
+    let mut history = History::new(store.clone()).await;
+    let clock = Clock::fixed(jiff::Timestamp::now().max(time(NOW)).checked_add(72.hours()).unwrap());
+    let gate = Gate::new(store.clone(), Before::Put("/tombstone.json"));
+    let gc = Repository::with_store(Arc::new(gate.clone()), at(&clock)).await.unwrap();
+    let id = history.add(DAYS[0]).await;
+    let path = Path::from(format!("backups/shop/{id}/manifest.json"));
+    let manifest = store.get(&path).await.unwrap().bytes().await.unwrap();
+    store.delete(&path).await.unwrap();
+    let plan = gc.plan_gc(&GcOptions::new()).await.unwrap();
+    let collecting = tokio::spawn(async move { gc.apply_gc(plan).await });
+    gate.reached().await;
+    history.put(path.as_ref(), manifest).await;
+    gate.open();
+    let report = collecting.await.unwrap().unwrap();
+    assert_eq!((report.removed.len(), report.left.len()), (0, 1), "{report}");
+    assert_eq!(listed(&history.repository).await, [id]);
+    assert!(history.repository.list().await.unwrap()[0].is_complete());
+    assert!(history.repository.verify(&id, VerifyLevel::Content).await.unwrap().is_ok());
 }
 
 pub(crate) async fn gc_removes_what_crashes_left() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod counting;
 pub(crate) mod faulty;
+pub(crate) mod gate;
 pub(crate) mod history;
 pub(crate) mod promise;
 pub(crate) mod read_only;

@@ -55,7 +55,8 @@ pub mod backup {
 
 #[cfg(feature = "backup")]
 pub use backup::{
-    Identity, Recipient, Repository, RepositoryOptions, RestoreOptions, Retention, SigningKey, TrustedKey, VerifyLevel,
+    BackupFreshness, Identity, Recipient, Repository, RepositoryOptions, RestoreOptions, Retention, SigningKey,
+    TrustedKey, VerifyLevel,
 };
 #[cfg(feature = "http")]
 pub use stackkit_http as http;

@@ -6,6 +6,7 @@ mod buckets;
 mod command_line;
 mod drill;
 mod faults;
+mod freshness;
 mod keys;
 mod programs;
 mod prune;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ("command_line", command_line::TESTS),
         ("drill", drill::TESTS),
         ("faults", faults::TESTS),
+        ("freshness", freshness::TESTS),
         ("keys", keys::TESTS),
         ("programs", programs::TESTS),
         ("prune", prune::TESTS),

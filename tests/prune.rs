@@ -72,6 +72,7 @@ fn a_prune_without_grace_deletes() {
     let forced = [&prune[..], &["--force"]].concat();
     let purged = site.run(&forced).expect(0);
     assert_eq!(purged.stdout.matches("purged, ").count(), 2, "{purged:?}");
+    assert_eq!(purged.stderr.matches(": removed, ").count(), 2, "{purged:?}");
     assert!(folder_bytes(&site.repository()) < before / 2, "nothing is freed");
     assert_eq!(ids(&site), [newest]);
     site.run(&["verify", "--level", "content"]).expect(0);

@@ -88,10 +88,15 @@ impl Progress for Teller {
             ProgressEvent::Restored { service } => {
                 self.step(format_args!("{service}: restored"), json!({ "step": "restored", "service": service }));
             }
-            ProgressEvent::Removed { backup, freed_bytes } => self.step(
-                format_args!("{backup}: removed, {} freed", Bytes(*freed_bytes)),
-                json!({ "step": "removed", "backup": backup, "freed_bytes": freed_bytes }),
-            ),
+            ProgressEvent::Removed { backup, freed_bytes } => {
+                self.step(
+                    format_args!("{backup}: removed, {} freed", Bytes(*freed_bytes)),
+                    json!({ "step": "removed", "backup": backup, "freed_bytes": freed_bytes }),
+                );
+                if self.is_due() {
+                    self.how_far();
+                }
+            }
             ProgressEvent::Failed { service, message } => self.step(
                 format_args!("failed: {message}"),
                 json!({ "step": "failed", "service": service, "message": message }),

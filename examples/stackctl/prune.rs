@@ -1,13 +1,14 @@
 //! `prune`, `undelete` and `gc`: what is deleted, and how that is taken back.
 
 use stackkit::backup::{GcOptions, Retention};
-use stackkit::{RepositoryOptions, Secret};
+use stackkit::{Clock, RepositoryOptions, Secret};
 
 use crate::cli::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::list::open;
 use crate::output::Output;
+use crate::progress::Teller;
 use crate::verify::absent;
 
 /// Shows what the policy keeps and deletes, and with `--apply` deletes it.
@@ -26,7 +27,8 @@ pub(crate) async fn prune(url: &Secret, args: &PruneArgs, out: &Output) -> Outco
         }
         return Ok(Exit::Done);
     }
-    let report = repository.apply_retention(plan).await.map_err(Failure::repository)?;
+    let prune = repository.prune(plan).with_progress(Teller::new(out, &Clock::system()));
+    let report = prune.run().await.map_err(Failure::repository)?;
     out.result(&report, &report).map_err(Failure::usage)?;
     Ok(Exit::Done)
 }
@@ -47,7 +49,8 @@ pub(crate) async fn gc(url: &Secret, args: &GcArgs, out: &Output) -> Outcome {
     let plan = repository.plan_gc(&options).await.map_err(Failure::repository)?;
     out.result(&plan, &plan).map_err(Failure::usage)?;
     if args.apply {
-        let report = repository.apply_gc(plan).await.map_err(Failure::repository)?;
+        let gc = repository.gc(plan).with_progress(Teller::new(out, &Clock::system()));
+        let report = gc.run().await.map_err(Failure::repository)?;
         out.result(&report, &report).map_err(Failure::usage)?;
     }
     Ok(Exit::Done)

@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::list::open;
 use crate::output::Output;
+use crate::progress::Teller;
 use crate::setup;
 
 /// Checks a backup. The vendors' formats are parsed by the services of the command line, where there are any; a drill restores
@@ -38,6 +39,7 @@ pub(crate) async fn verify(target: &Target, args: &VerifyArgs, out: &mut Output)
         let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
         verification = verification.sample(portion.on(today).map_err(Failure::usage)?);
     }
+    let verification = verification.with_progress(Teller::new(out, &Clock::system()));
     let report = verification.run().await.map_err(|error| damaged(absent(error)))?;
     out.result(&report, &report).map_err(Failure::usage)?;
     Ok(if report.is_ok() { Exit::Done } else { Exit::No })

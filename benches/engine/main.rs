@@ -1,4 +1,4 @@
-//! The engine's benches: encrypted backups, restores and verifies, against the vendors' tools and restic, interleaved in one
+//! The engine's benches: encrypted backups, restores, verifies and listings, against the vendors' tools and restic, interleaved in one
 //! run.
 //!
 //! `cargo xtask bench [NAME…] [--json FILE]` installs what is needed and runs them. Ours always runs in a process of its
@@ -9,6 +9,7 @@ mod backup;
 mod copy_file;
 #[path = "../shared/data.rs"]
 mod data;
+mod listing;
 mod read;
 #[path = "../shared/rounds.rs"]
 mod rounds;
@@ -32,11 +33,12 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 /// A bench: it prepares its input and plays its rounds.
 type Bench = fn(&Rounds) -> Result<Vec<rounds::Row>>;
 
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 5] = [
     ("encrypted", backup::one_stream),
     ("streams", backup::eight_streams),
     ("restore", read::restore),
     ("verify", read::verify),
+    ("listing", listing::listing),
 ];
 
 #[derive(Debug, Parser)]
@@ -98,6 +100,7 @@ fn child(case: &str, args: &[String]) -> Result {
         match case {
             "backup" => backup::child(args).await,
             "restore" => read::restore_child(args).await,
+            "listing" => listing::child(args).await,
             "verify" => read::verify_child(args).await,
             _ => Err(format!("there is no child `{case}`").into()),
         }

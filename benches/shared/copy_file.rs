@@ -4,10 +4,10 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use stackkit::backup::{
     ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSink, ArtifactSource, ArtifactSpec, BackupProvider, Census,
     Consistency, Dump, DumpContext, DumpReport, Inspection, PointInTime, RestoreContext, RestoreOptions, RestorePlan,
@@ -105,6 +105,39 @@ fn one_way() -> Error {
     Error::new(ErrorKind::Unsupported, "the file of the bench is only dumped")
 }
 
+/// Buffers that are used again and again: what is measured is the engine's memory, not the allocator's.
+#[derive(Debug, Clone, Default)]
+struct Chunks(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Chunks {
+    /// The bytes of `file` from `at`.
+    fn read(&self, file: &File, at: u64, bytes: u64) -> std::io::Result<Bytes> {
+        let mut chunk = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        chunk.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
+        file.read_exact_at(&mut chunk, at)?;
+        Ok(Bytes::from_owner(Chunk { bytes: chunk, home: self.clone() }))
+    }
+}
+
+/// A buffer that goes back when nobody has a view of it any more.
+struct Chunk {
+    bytes: Vec<u8>,
+    home: Chunks,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
 struct CopyDump {
     file: Arc<File>,
     range: Range<u64>,
@@ -119,10 +152,12 @@ impl Dump for CopyDump {
 
     async fn run(self: Box<Self>, sink: &dyn ArtifactSink) -> stackkit::Result<DumpReport> {
         let mut writer = sink.create(ArtifactSpec::new(ArtifactName::new("copy.sql")?, "text")).await?;
+        let chunks = Chunks::default();
         let mut at = self.range.start;
         while at < self.range.end {
-            let (file, bytes) = (Arc::clone(&self.file), (self.range.end - at).min(CHUNK_BYTES));
-            let read = tokio::task::spawn_blocking(move || next(&file, at, bytes));
+            let (file, chunks) = (Arc::clone(&self.file), chunks.clone());
+            let bytes = (self.range.end - at).min(CHUNK_BYTES);
+            let read = tokio::task::spawn_blocking(move || chunks.read(&file, at, bytes));
             let read = read.await.map_err(|error| Error::unexpected("the reader ended early").with_source(error))?;
             let chunk = read.map_err(|error| Error::io("read", error))?;
             at += bytes;
@@ -131,10 +166,4 @@ impl Dump for CopyDump {
         writer.finish().await?;
         Ok(DumpReport::new(Census::new(), VendorInfo::new("file")))
     }
-}
-
-fn next(file: &File, at: u64, bytes: u64) -> std::io::Result<Bytes> {
-    let mut chunk = BytesMut::zeroed(usize::try_from(bytes).unwrap_or(usize::MAX));
-    file.read_exact_at(&mut chunk, at)?;
-    Ok(chunk.freeze())
 }

@@ -160,6 +160,7 @@ fn main() -> ExitCode {
         copy::a_copy_is_the_backup_byte_for_byte,
         copy::only_what_is_chosen_is_copied,
         copy::what_retention_deleted_at_the_target_is_not_brought_again,
+        copy::what_is_brought_again_is_no_more_to_be_deleted,
         copy::a_damaged_backup_is_refused_and_the_others_are_copied,
         copy::what_an_earlier_copy_left_is_read_before_it_counts,
         copy::a_copy_needs_no_key_to_read_and_keeps_its_own,

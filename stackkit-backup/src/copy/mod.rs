@@ -18,6 +18,7 @@ use self::transfer::{Failure, Transfer};
 use crate::id::BackupId;
 use crate::progress::{Operation, Progress, ProgressPhase, Reporter};
 use crate::repository::{BackupEntry, EntryState, MANIFEST, PRUNED, Repository, folder_of, is_unusable};
+use crate::retention::Announcement;
 
 /// A copy that is being prepared: see [`Repository::copy_to`].
 #[must_use = "a copy does nothing until it is run"]
@@ -214,6 +215,11 @@ impl<'a> CopyRun<'a> {
                 self.target.accept_from(&transfer.found.manifest.repository).await?;
                 // An earlier copy may have ended before its last step.
                 transfer.lock_documents().await?;
+                let announcement = self.target.announcement(&transfer.found).await?;
+                if self.only.is_some() && matches!(announcement, Announcement::PurgeAfter(_)) {
+                    let finding = "it is there, and its deletion is announced: undelete it".to_owned();
+                    return Ok(Some(CopyOutcome::Refused { finding }));
+                }
                 return Ok(Some(CopyOutcome::AlreadyThere));
             }
             Ok(_) => {

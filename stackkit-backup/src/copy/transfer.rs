@@ -13,7 +13,9 @@ use crate::lease::{Lease, LeaseOptions, PRUNE};
 use crate::manifest::{ArtifactRecord, SEALED_MANIFEST, ServiceRecord};
 use crate::pipeline::{Layout, Parts, Pool, Upload};
 use crate::progress::{ProgressEvent, ProgressPhase, Reporter};
-use crate::repository::{Found, MANIFEST, Raw, Repository, SIGNATURE};
+use crate::repository::{Found, MANIFEST, Raw, Repository, SIGNATURE, TOMBSTONE};
+use crate::retention::record_of;
+use crate::storage::Deleted;
 
 /// Artifacts that are copied at once: one is opened or closed while another moves bytes.
 const ARTIFACTS_AT_ONCE: usize = 2;
@@ -188,7 +190,12 @@ impl Transfer<'_> {
         if let Some(lease) = lease {
             lease.check().await.map_err(Failure::Target)?;
         }
+        // What an interrupted deletion left would delete the copy too.
+        self.remove_left(&folder.clone().join(TOMBSTONE)).await.map_err(Failure::Target)?;
         self.put(&folder.clone().join(MANIFEST), self.raw.manifest.clone()).await.map_err(Failure::Target)?;
+        // Nobody may take it away any more and point at the record.
+        let record = record_of(&self.found.manifest.stack, &self.found.manifest.id);
+        self.remove_left(&record).await.map_err(Failure::Target)?;
         self.lock_documents().await.map_err(Failure::Target)
     }
 
@@ -212,6 +219,23 @@ impl Transfer<'_> {
             self.target.storage().retain_until("lock a copy", &path, until, mode).await?;
         }
         Ok(())
+    }
+
+    /// Removes an object if it is there: who may not delete at the target can copy all the same.
+    async fn remove_left(&self, path: &Path) -> Result<()> {
+        let operation = "take a deletion back";
+        let storage = self.target.storage();
+        match storage.size_bytes(operation, path).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        match storage.delete(operation, path).await? {
+            Deleted::Locked { .. } => Err(Error::new(ErrorKind::Busy, "a deletion at the target is locked")
+                .with_operation(operation)
+                .with_context("object", path)),
+            Deleted::Gone | Deleted::Absent => Ok(()),
+        }
     }
 
     async fn check_size(&self, layout: &Layout) -> Result<()> {

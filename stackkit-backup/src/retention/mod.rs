@@ -23,5 +23,6 @@ pub use policy::{Period, Retention};
 pub(crate) use purge::{Emptied, Purge};
 pub use report::{PruneOutcome, PruneReport, PruneResult};
 pub use run::PruneRun;
+pub(crate) use tombstone::record_of;
 #[cfg(any(fuzzing, test))]
 pub(crate) use tombstone::rewrite_tombstone;

@@ -11,12 +11,13 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use stackkit_backup::{
     BackupId, CopyOutcome, CopyReport, EntryState, Identity, Meter, ProgressPhase, Repository, RepositoryOptions,
-    SigningKey, VerifyLevel,
+    Retention, SigningKey, VerifyLevel,
 };
 use stackkit_core::backup::RestoreOptions;
 use stackkit_core::{Clock, ErrorKind, Result, Stack};
 
 use crate::support::faulty::{Faulty, Plan, When};
+use crate::support::gate::{Before, Gate};
 use crate::support::shelf::{Fault, Shelf};
 use crate::support::{FRAME, local, noise, options, promise, stack_of, text};
 
@@ -160,6 +161,41 @@ pub(crate) async fn what_retention_deleted_at_the_target_is_not_brought_again() 
     assert!(target.list_all().await.unwrap().is_empty());
     let report = source.copy_to(&target).only([id]).run().await.unwrap();
     assert!(matches!(report.backups[0].outcome, CopyOutcome::Copied { .. }), "who asks by name means it");
+}
+
+pub(crate) async fn what_is_brought_again_is_no_more_to_be_deleted() {
+    let (_, source) = fresh().await;
+    let (store, target) = fresh().await;
+    let stack = small_stack();
+    let ids = [back_up(&source, &stack).await, back_up(&source, &stack).await, back_up(&source, &stack).await];
+    source.copy_to(&target).run().await.unwrap();
+    let prune = async |target: &Repository, grace| {
+        let plan = target.plan_retention(&Retention::new().keep_last(2).with_grace(grace)).await.unwrap();
+        target.apply_retention(plan).await.map(drop)
+    };
+    // Announced: it is there, and not for long.
+    prune(&target, Duration::from_secs(3600)).await.unwrap();
+    let report = source.copy_to(&target).only([ids[0]]).run().await.unwrap();
+    assert!(refusal(&report, &ids[0]).contains("undelete"), "{report}");
+    target.undelete(&ids[0]).await.unwrap();
+    // A prune is killed when only the tombstone is left.
+    let gate = Gate::new(store.clone(), Before::Delete("/tombstone.json"));
+    let gated = Repository::with_store(Arc::new(gate.clone()), options()).await.unwrap();
+    let killed = tokio::spawn(async move { prune(&gated, Duration::ZERO).await });
+    gate.reached().await;
+    killed.abort();
+    let _ = killed.await;
+    let report = source.copy_to(&target).only([ids[0]]).run().await.unwrap();
+    assert!(matches!(outcomes(&report)[..], [(_, CopyOutcome::Copied { .. })]), "{report}");
+    assert_eq!(target.list().await.unwrap().len(), 3, "it counts again");
+    restores(&target, &ids[0], &stack).await;
+    // Whoever takes it away now can't call it retention.
+    let folder = format!("backups/shop/{}", ids[0]);
+    for path in objects(&*store).await.into_keys().filter(|path| path.as_ref().starts_with(&folder)) {
+        store.delete(&path).await.unwrap();
+    }
+    let record = store.head(&Path::from(format!("pruned/shop/{}.json", ids[0]))).await;
+    assert!(matches!(record, Err(object_store::Error::NotFound { .. })));
 }
 
 pub(crate) async fn a_damaged_backup_is_refused_and_the_others_are_copied() {

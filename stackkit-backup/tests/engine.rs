@@ -194,6 +194,7 @@ fn main() -> ExitCode {
         chain::a_look_at_a_stack_reads_no_other,
         freshness::it_says_how_old_everything_is,
         freshness::what_is_late_or_odd_is_a_risk,
+        freshness::evidence_from_the_future_vouches_for_nothing,
         freshness::a_storage_that_hangs_costs_one_request,
         freshness::a_repository_that_is_gone_or_another_is_told,
     ];
@@ -240,6 +241,8 @@ fn s3_trials() -> Vec<Trial> {
     trials.push(case_unless(locked, no_minio, locks::a_backup_is_locked_until_the_time_in_its_manifest));
     let policy = "locks::a_policy_locks_the_first_backup_of_each_period";
     trials.push(case_unless(policy, no_minio, locks::a_policy_locks_the_first_backup_of_each_period));
+    let kept = "locks::a_prune_of_a_versioned_bucket_tells_that_bytes_are_kept";
+    trials.push(case_unless(kept, no_minio, locks::a_prune_of_a_versioned_bucket_tells_that_bytes_are_kept));
     let unfinished = "locks::a_failed_backup_leaves_no_unfinished_upload";
     trials.push(case_unless(unfinished, no_minio, locks::a_failed_backup_leaves_no_unfinished_upload));
     let restart = "s3::a_backup_survives_a_restart_of_its_storage";

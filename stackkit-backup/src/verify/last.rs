@@ -89,16 +89,18 @@ impl Repository {
             drilled: None,
             verify_failed: false,
         };
-        self.add_evidence(&mut last, stack, &kept).await?;
+        self.add_evidence(&mut last, stack, &kept, now + CLOCK_SKEW).await?;
         Ok(last)
     }
 
-    async fn add_evidence(&self, last: &mut Last, stack: &str, kept: &[Kept]) -> Result<()> {
+    async fn add_evidence(&self, last: &mut Last, stack: &str, kept: &[Kept], until: Timestamp) -> Result<()> {
         let mut paths: BTreeMap<BackupId, Vec<Path>> = self.evidence_by_backup().await?;
         let mut looked_at = 0;
         for (place, backup) in kept.iter().enumerate() {
             let Some(paths) = paths.remove(&backup.id) else { continue };
-            let evidence = self.evidence_of(stack, &backup.id, &backup.manifest_blake3, paths).await?;
+            let mut evidence = self.evidence_of(stack, &backup.id, &backup.manifest_blake3, paths).await?;
+            // A clock that was wrong must not vouch for years, nor hide what is found until then.
+            evidence.retain(|one| !one.ok || one.finished <= until);
             if place == 0 {
                 last.verify_failed = Evidence::tells_of_damage(&evidence);
             }

@@ -190,3 +190,23 @@ pub(crate) async fn a_repository_that_is_gone_or_another_is_told() {
     site.store.delete(&marker).await.unwrap();
     assert_eq!(probe(&check, Tier::Ping, HOUR).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+pub(crate) async fn evidence_from_the_future_vouches_for_nothing() {
+    let site = Site::new().await;
+    site.repository.backup(&site.stack).run().await.unwrap();
+    let id = site.repository.latest("shop").await.unwrap();
+    let ahead = Clock::fixed(site.stack.clock().now());
+    ahead.advance(365 * 24 * HOUR);
+    let wrong = Repository::with_store(site.store.clone(), options().with_clock(ahead)).await.unwrap();
+    assert!(wrong.verify(&id, VerifyLevel::Content).await.unwrap().is_ok());
+    let check = site.check();
+    assert_eq!(codes(&inventory(&check).await), ["backup.unverified"]);
+    site.repository.verify(&id, VerifyLevel::Content).await.unwrap();
+    assert!(codes(&inventory(&check).await).is_empty());
+    // What is found now is later than what was found then.
+    let artifact = Path::from(format!("backups/shop/{id}/shelf/x.zst"));
+    site.store.put(&artifact, "damaged".into()).await.unwrap();
+    site.later(HOUR);
+    site.repository.verify(&id, VerifyLevel::Stored).await.unwrap();
+    assert!(codes(&inventory(&check).await).contains(&"backup.verify.failed"));
+}

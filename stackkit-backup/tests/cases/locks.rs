@@ -119,3 +119,25 @@ pub(crate) async fn a_failed_backup_leaves_no_unfinished_upload() {
     let plan = repository.plan_gc(&GcOptions::new().with_min_age(Duration::from_secs(3600))).await.unwrap();
     assert_eq!(repository.apply_gc(plan).await.unwrap().uploads, 0);
 }
+
+pub(crate) async fn a_prune_of_a_versioned_bucket_tells_that_bytes_are_kept() {
+    let minio = stackkit_fixtures::minio_server().await.unwrap();
+    let bucket = minio.bucket_of(BucketKind::Versioned).await.unwrap();
+    let keys = Keys::of(&minio);
+    let repository = Repository::open_or_create(&keys.url(&minio.endpoint(), &bucket), options()).await.unwrap();
+    let stack = stack_of([Shelf::new("shelf").with("item", noise(FRAME, 1))]);
+    let first = *repository.backup(&stack).run().await.unwrap().id();
+    stack.clock().advance(LOCKED);
+    let second = *repository.backup(&stack).run().await.unwrap().id();
+    let policy = Retention::new().keep_id(second).with_grace(Duration::ZERO);
+    let plan = repository.plan_retention(&policy).await.unwrap();
+    let report = repository.apply_retention(plan).await.unwrap();
+    let [pruned] = &report.backups[..] else { panic!("{report}") };
+    assert_eq!(pruned.backup, first);
+    let PruneOutcome::Purged { freed_bytes: 0, kept_bytes } = pruned.outcome else { panic!("{report}") };
+    assert!(kept_bytes > FRAME as u64, "{report}");
+    assert_eq!(report.freed_bytes(), 0);
+    let left: Vec<_> = repository.list_all().await.unwrap().into_iter().map(|entry| entry.id).collect();
+    assert_eq!(left, [second]);
+    assert!(repository.check_chain("shop", None).await.unwrap().is_ok());
+}

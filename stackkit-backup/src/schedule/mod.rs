@@ -55,7 +55,7 @@ pub enum MissedRuns {
 /// let nightly = Schedule::cron("30 2 * * mon-fri", TimeZone::UTC)?;
 /// let friday = "2026-11-20T02:30:00Z".parse().unwrap();
 /// assert_eq!(nightly.next_after(friday).unwrap().to_string(), "2026-11-23T02:30:00Z");
-/// # stackkit_core::Result::Ok(())
+/// # Ok::<(), stackkit_core::Error>(())
 /// ```
 ///
 /// # Cron expressions
@@ -111,7 +111,7 @@ impl Schedule {
     /// let zone = Schedule::time_zone("UTC")?;
     /// assert_eq!(Schedule::parse("every 6h", zone.clone())?, Schedule::every(Duration::from_secs(6 * 3600))?);
     /// assert_eq!(Schedule::parse("@daily", zone.clone())?, Schedule::cron("@daily", zone)?);
-    /// # stackkit_core::Result::Ok(())
+    /// # Ok::<(), stackkit_core::Error>(())
     /// ```
     ///
     /// # Errors

@@ -190,13 +190,19 @@ impl Transfer<'_> {
         if let Some(lease) = lease {
             lease.check().await.map_err(Failure::Target)?;
         }
+        self.put_manifest().await.map_err(Failure::Target)?;
+        self.lock_documents().await.map_err(Failure::Target)
+    }
+
+    /// Writes the manifest, and takes back that the backup was to be deleted here.
+    async fn put_manifest(&self) -> Result<()> {
+        let folder = &self.found.folder;
         // What an interrupted deletion left would delete the copy too.
-        self.remove_left(&folder.clone().join(TOMBSTONE)).await.map_err(Failure::Target)?;
-        self.put(&folder.clone().join(MANIFEST), self.raw.manifest.clone()).await.map_err(Failure::Target)?;
+        self.remove_left(&folder.clone().join(TOMBSTONE)).await?;
+        self.put(&folder.clone().join(MANIFEST), self.raw.manifest.clone()).await?;
         // Nobody may take it away any more and point at the record.
         let record = record_of(&self.found.manifest.stack, &self.found.manifest.id);
-        self.remove_left(&record).await.map_err(Failure::Target)?;
-        self.lock_documents().await.map_err(Failure::Target)
+        self.remove_left(&record).await
     }
 
     /// Locks the manifest and what stands beside it, if the backup is to be locked. The copy exists, whatever comes of

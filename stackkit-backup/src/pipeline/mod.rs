@@ -9,6 +9,7 @@ mod pool;
 mod reader;
 mod seal;
 mod stored;
+mod stored_hash;
 mod subtrees;
 mod writer;
 
@@ -17,7 +18,8 @@ pub(crate) use parts::{Parts, Upload};
 pub(crate) use pool::{OwnPlace, Plain, Pool};
 pub(crate) use reader::{read_all, read_range, unpack};
 pub(crate) use stored::{Layout, Stored};
-pub(crate) use subtrees::{Subtree, Tree};
+pub(crate) use stored_hash::stored_hash;
+use subtrees::{Subtree, Tree};
 pub(crate) use writer::{Destination, StoredArtifact, Writer};
 
 /// Plain bytes in a frame; only an artifact's last one is shorter. 1 MiB costs no ratio against one long stream, and

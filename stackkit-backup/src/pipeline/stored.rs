@@ -51,7 +51,7 @@ impl Layout {
         self.index_offset.saturating_add(FrameIndex::encoded_bytes(self.frames))
     }
 
-    fn damaged(&self, message: &str, offset: u64) -> Error {
+    pub(super) fn damaged(&self, message: &str, offset: u64) -> Error {
         Error::integrity(message).with_context("object", &self.path).with_context("offset", offset)
     }
 }

@@ -1,7 +1,6 @@
 //! Checks an artifact's stored bytes, and finds where they are damaged.
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
 use stackkit_core::{Error, ErrorKind, Result};
 
@@ -9,13 +8,7 @@ use super::is_damage;
 use super::report::Finding;
 use crate::error::storage;
 use crate::keys::Identity;
-use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, Stored, Subtree, Tree, unpack};
-
-/// Bytes that are read at once: few requests, and a power of two, so that each is a subtree of the hash.
-const READ_BYTES: usize = 2 << 20;
-
-/// Reads in flight: two that are hashed while two others arrive.
-const READS_AHEAD: usize = 4;
+use crate::pipeline::{FrameIndex, FrameSpan, Layout, OwnPlace, Plain, Pool, Stored, stored_hash, unpack};
 
 /// Damaged frames that are told of one artifact. More say nothing that these don't.
 const FINDINGS_MAX: usize = 16;
@@ -44,21 +37,7 @@ async fn size_bytes(store: &dyn ObjectStore, layout: &Layout) -> Result<u64> {
 /// As [`check_size`].
 pub(super) async fn check_stored(store: &dyn ObjectStore, layout: &Layout, tell: &(dyn Fn(u64) + Sync)) -> Result<()> {
     check_size(store, layout).await?;
-    let pool = Pool::get()?;
-    let ends = |start: u64| start.saturating_add(READ_BYTES as u64).min(layout.stored_bytes);
-    let starts = (0..layout.stored_bytes).step_by(READ_BYTES);
-    let reads = (0_u64..).zip(starts).map(|(number, start)| async move {
-        let bytes = layout.fetch(store, start..ends(start)).await?;
-        let piece = pool.run(move || Subtree::of(READ_BYTES, number, &bytes)).await?;
-        Ok::<_, Error>((piece, ends(start)))
-    });
-    let mut reads = stream::iter(reads).buffered(READS_AHEAD);
-    let mut hash = Tree::default();
-    while let Some((piece, read_bytes)) = reads.try_next().await? {
-        hash.push(&piece.ok_or_else(|| Error::unexpected("stored bytes could not be hashed"))?);
-        tell(read_bytes);
-    }
-    match hash.hash().to_hex().as_str() == layout.stored_blake3 {
+    match stored_hash(store, layout, tell).await? == layout.stored_blake3 {
         true => Ok(()),
         false => Err(Error::integrity("the stored bytes are not those of the backup")),
     }

@@ -11,6 +11,8 @@ mod health;
 mod inputs;
 mod pipeline;
 mod probe;
+#[path = "../shared/program.rs"]
+mod program;
 mod redis;
 #[path = "../shared/rounds.rs"]
 mod rounds;
@@ -20,21 +22,12 @@ mod volume;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::OpenOptions;
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-use clap::Parser;
-
-use rounds::Rounds;
 
 /// Everything here is told to a person, so any error will do.
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// A bench: it prepares its input and plays its rounds.
-type Bench = fn(&Rounds) -> Result<Vec<rounds::Row>>;
-
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: &[program::Bench] = &[
     ("pipeline", pipeline::bench),
     ("redis", redis::bench),
     ("volume", volume::bench),
@@ -42,56 +35,8 @@ const BENCHES: [(&str, Bench); 5] = [
     ("health", health::bench),
 ];
 
-#[derive(Debug, Parser)]
-#[command(name = "stores")]
-struct Cli {
-    /// Only these benches; the default is all
-    names: Vec<String>,
-    /// Also append one JSON object per line and case
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Rounds; each runs ours and every peer once
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    runs: u32,
-    /// Run one of ours in this process and report on standard output; the other arguments belong to it
-    #[arg(long, hide = true, value_name = "CASE")]
-    child: Option<String>,
-    /// What cargo passes to every bench
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match &cli.child {
-        Some(case) => child(case, &cli.names),
-        None => parent(&cli),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            rounds::say_error(error.as_ref());
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn parent(cli: &Cli) -> Result {
-    let known = |name: &&String| BENCHES.iter().any(|(bench, _)| bench == name);
-    if let Some(name) = cli.names.iter().find(|name| !known(name)) {
-        return Err(format!("there is no bench `{name}`").into());
-    }
-    let append = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path);
-    let mut json = cli.json.as_ref().map(append).transpose()?;
-    for (name, bench) in BENCHES.iter().filter(|(name, _)| cli.names.is_empty() || cli.names.iter().any(|n| n == name))
-    {
-        let rows = bench(&Rounds { bench: name, runs: cli.runs.max(1) })?;
-        rounds::print(&rows);
-        if let Some(json) = &mut json {
-            rounds::write_json(&rows, json)?;
-        }
-    }
-    Ok(())
+    program::main(BENCHES, child)
 }
 
 /// The half of a bench that runs in a process of its own.

@@ -1,12 +1,16 @@
 //! The hash of an object's bytes as they are stored, which needs no key.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetResultPayload, ObjectStore};
-use stackkit_core::{Error, ErrorKind, Result};
+use stackkit_core::{Error, Result};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Layout, Pool, Subtree, Tree};
 use crate::error::storage;
@@ -28,42 +32,44 @@ pub(crate) async fn stored_hash(
     tell: &(dyn Fn(u64) + Sync),
 ) -> Result<String> {
     let pool = Pool::get()?;
-    let file = open(store, layout).await?;
-    let end = |start: u64| start.saturating_add(READ_BYTES as u64).min(layout.stored_bytes);
-    let starts = (0..layout.stored_bytes).step_by(READ_BYTES);
-    let pieces = (0_u64..).zip(starts).map(|(number, start)| {
-        let file = file.clone();
-        async move {
-            let piece = match file {
-                Some(file) => file.hash(layout, number, start..end(start)).await?,
-                None => {
-                    let bytes: Bytes = layout.fetch(store, start..end(start)).await?;
-                    pool.run(move || Subtree::of(READ_BYTES, number, &bytes)).await?
-                }
-            };
-            Ok::<_, Error>((piece, end(start)))
-        }
-    });
-    let mut pieces = stream::iter(pieces).buffered(READS_AHEAD);
+    let pieces = match open(store, layout).await? {
+        Some(file) => of_file(pool, file, layout).left_stream(),
+        None => of_store(pool, store, layout).right_stream(),
+    };
+    let mut pieces = std::pin::pin!(pieces);
     let mut hash = Tree::default();
-    while let Some((piece, read_bytes)) = pieces.try_next().await? {
+    let mut read_bytes = 0;
+    while let Some(piece) = pieces.try_next().await? {
         hash.push(&piece.ok_or_else(|| Error::unexpected("stored bytes could not be hashed"))?);
+        read_bytes = layout.stored_bytes.min(read_bytes + READ_BYTES as u64);
         tell(read_bytes);
     }
     Ok(hash.hash().to_hex().to_string())
 }
 
-/// An object that is a file of this machine. It is read here, into the same buffers again and again: a store makes new
-/// ones each time, and to touch their pages costs as much as to hash them.
-#[derive(Clone)]
-struct Local {
-    file: Arc<File>,
-    free: Arc<Mutex<Vec<Vec<u8>>>>,
+/// The pieces of an object of any store: several are asked for at once.
+fn of_store<'a>(
+    pool: &'static Pool,
+    store: &'a dyn ObjectStore,
+    layout: &'a Layout,
+) -> impl Stream<Item = Result<Option<Subtree>>> + 'a {
+    let pieces = numbered(layout).map(move |(number, range)| async move {
+        let bytes: Bytes = layout.fetch(store, range).await?;
+        pool.run(move || Subtree::of(READ_BYTES, number, &bytes)).await
+    });
+    stream::iter(pieces).buffered(READS_AHEAD)
+}
+
+/// Each piece's number and place.
+fn numbered(layout: &Layout) -> impl Iterator<Item = (u64, Range<u64>)> + use<> {
+    let stored_bytes = layout.stored_bytes;
+    let starts = (0..stored_bytes).step_by(READ_BYTES);
+    (0_u64..).zip(starts.map(move |start| start..start.saturating_add(READ_BYTES as u64).min(stored_bytes)))
 }
 
 /// The object's file; `None` if it is not on this machine, or is empty.
-async fn open(store: &dyn ObjectStore, layout: &Layout) -> Result<Option<Local>> {
-    if !cfg!(unix) || layout.stored_bytes == 0 {
+async fn open(store: &dyn ObjectStore, layout: &Layout) -> Result<Option<File>> {
+    if layout.stored_bytes == 0 {
         return Ok(None);
     }
     // Of a store in a network only one byte is asked for, because it sends what it is asked for.
@@ -71,52 +77,86 @@ async fn open(store: &dyn ObjectStore, layout: &Layout) -> Result<Option<Local>>
     let got = store.get_opts(&layout.path, options).await;
     let got = got.map_err(|e| storage("read an artifact", &layout.path, e))?;
     Ok(match got.payload {
-        GetResultPayload::File(file, _) => Some(Local { file: Arc::new(file), free: Arc::default() }),
+        GetResultPayload::File(file, _) => Some(file),
         GetResultPayload::Stream(_) => None,
     })
 }
 
-impl Local {
-    async fn hash(self, layout: &Layout, number: u64, range: std::ops::Range<u64>) -> Result<Option<Subtree>> {
-        let (start, wanted) = (range.start, usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
-        // A piece that nobody waits for any more is read to its end.
-        let hashed = tokio::task::spawn_blocking(move || {
-            let kept = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut buffer = kept.unwrap_or_else(|| vec![0; READ_BYTES]);
-            let found = read_at(&self.file, &mut buffer[..wanted.min(READ_BYTES)], start)?;
-            let piece = Subtree::of(READ_BYTES, number, &buffer[..found]);
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-            Ok((piece, found))
-        });
-        let hashed = hashed.await;
-        let hashed = hashed.map_err(|e| Error::new(ErrorKind::Cancelled, "the runtime ended").with_source(e))?;
-        let named = |e| Error::io("read an artifact", e).with_context("object", &layout.path);
-        let (piece, found) = hashed.map_err(named)?;
-        match found == wanted {
-            true => Ok(piece),
-            false => Err(layout.damaged("the object ends too early", start + found as u64)),
+/// The pieces of a file of this machine. One thread reads it from its start, in order, because the system reads ahead for
+/// whoever does, and into the same buffers again and again, because to touch new pages costs as much as to hash them; the pool
+/// hashes.
+fn of_file<'a>(
+    pool: &'static Pool,
+    file: File,
+    layout: &'a Layout,
+) -> impl Stream<Item = Result<Option<Subtree>>> + 'a {
+    let (filled, mut read) = mpsc::channel(READS_AHEAD);
+    let buffers: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let free = Arc::clone(&buffers);
+    let ranges = numbered(layout);
+    let reading = tokio::task::spawn_blocking(move || read_in_order(file, ranges, &free, &filled));
+    let reading = AbortOnDropHandle::new(reading);
+    let read = stream::poll_fn(move |context| {
+        // Owned by who takes its pieces: it ends at the first that nobody takes.
+        let _owned = &reading;
+        read.poll_recv(context)
+    });
+    let hashed = read.map(move |piece: io::Result<Piece>| {
+        let buffers = Arc::clone(&buffers);
+        async move {
+            let named = |e| Error::io("read an artifact", e).with_context("object", &layout.path);
+            let Piece { number, range, buffer, found } = piece.map_err(named)?;
+            if found as u64 != range.end - range.start {
+                return Err(layout.damaged("the object ends too early", range.start + found as u64));
+            }
+            let (hashed, buffer) =
+                pool.run(move || (Subtree::of(READ_BYTES, number, &buffer[..found]), buffer)).await?;
+            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            Ok(hashed)
+        }
+    });
+    hashed.buffered(pool.threads() + 1)
+}
+
+/// What was read of a piece.
+struct Piece {
+    number: u64,
+    range: Range<u64>,
+    buffer: Vec<u8>,
+    found: usize,
+}
+
+fn read_in_order(
+    mut file: File,
+    ranges: impl Iterator<Item = (u64, Range<u64>)>,
+    free: &Mutex<Vec<Vec<u8>>>,
+    filled: &mpsc::Sender<io::Result<Piece>>,
+) {
+    // It was opened for one byte; where it stands then is the store's affair.
+    let mut rewound = file.seek(SeekFrom::Start(0)).map(drop);
+    for (number, range) in ranges {
+        let kept = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = kept.unwrap_or_else(|| vec![0; READ_BYTES]);
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let found = std::mem::replace(&mut rewound, Ok(())).and_then(|()| read_full(&mut file, &mut buffer[..wanted]));
+        let piece = found.map(|found| Piece { number, range, buffer, found });
+        let last = !piece.as_ref().is_ok_and(|piece| piece.found == wanted);
+        if filled.blocking_send(piece).is_err() || last {
+            return;
         }
     }
 }
 
 /// Reads until `buffer` is full or the file ends, and gives how much it read.
-#[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], start: u64) -> std::io::Result<usize> {
-    use std::os::unix::fs::FileExt;
+fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut found = 0;
     while found < buffer.len() {
-        match file.read_at(&mut buffer[found..], start + found as u64) {
+        match file.read(&mut buffer[found..]) {
             Ok(0) => break,
             Ok(read) => found += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
     Ok(found)
-}
-
-/// Never asked: no file is opened here.
-#[cfg(not(unix))]
-fn read_at(_: &File, _: &mut [u8], _: u64) -> std::io::Result<usize> {
-    Err(std::io::ErrorKind::Unsupported.into())
 }

@@ -132,6 +132,7 @@ fn main() -> ExitCode {
         trust::each_manifest_names_the_one_before,
         trust::an_encrypted_manifest_shows_only_what_is_needed_without_a_key,
         trust::a_key_that_does_not_fit_is_found_when_the_repository_is_opened,
+        trust::a_listing_with_a_cache_reads_only_what_is_new,
         trust::a_cache_gives_what_the_storage_gives_and_is_never_believed,
         retention::a_plan_is_announced_and_then_purged,
         retention::a_prune_on_a_disk_leaves_no_directory,

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use object_store::path::Path;
 use stackkit_core::{Error, ErrorKind, Result};
 
 pub(crate) use origin::Origins;
@@ -17,8 +16,8 @@ pub use report::{CopiedBackup, CopyOutcome, CopyReport};
 use self::transfer::{Failure, Transfer};
 use crate::id::BackupId;
 use crate::progress::{Operation, Progress, ProgressPhase, Reporter};
-use crate::repository::{BackupEntry, EntryState, MANIFEST, PRUNED, Repository, folder_of, is_unusable};
-use crate::retention::Announcement;
+use crate::repository::{BackupEntry, EntryState, MANIFEST, Repository, folder_of, is_unusable};
+use crate::retention::{Announcement, record_of};
 
 /// A copy that is being prepared: see [`Repository::copy_to`].
 #[must_use = "a copy does nothing until it is run"]
@@ -232,7 +231,7 @@ impl<'a> CopyRun<'a> {
         if self.only.is_some() {
             return Ok(None);
         }
-        let record = Path::from(PRUNED).join(stack).join(format!("{id}.json"));
+        let record = record_of(stack, id);
         match self.target.storage().size_bytes("look for the record of a deleted backup", &record).await {
             Ok(_) => Ok(Some(CopyOutcome::Pruned)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -9,10 +9,10 @@ use stackkit_core::{Error, Result};
 
 use super::{AGE_MIN, COLLECT, GcItem, GcKind, GcPlan, GcReport, Leftover};
 use crate::id::BackupId;
-use crate::lease::Lease;
+use crate::lease::{Lease, PRUNE};
 use crate::progress::{Operation, Progress, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{MANIFEST, Repository, TOMBSTONE, folder_of};
-use crate::retention::{Emptied, PRUNE_LEASE, Purge, finish};
+use crate::retention::{Emptied, Purge, finish};
 use crate::storage::Deleted;
 
 /// Why a folder is left alone.
@@ -63,7 +63,7 @@ impl GcRun<'_> {
         }
         progress.started(Operation::Prune);
         progress.phase(ProgressPhase::Preparing, None);
-        let lease = Lease::acquire(repository, PRUNE_LEASE, "collect garbage").await?;
+        let lease = Lease::acquire(repository, PRUNE, "collect garbage").await?;
         let report = GcReport::default();
         let collection = Collection { repository, lease: &lease, progress: &progress, report };
         let done = lease.hold(collection.run(&plan).boxed()).await;

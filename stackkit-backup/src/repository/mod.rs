@@ -40,9 +40,6 @@ pub(crate) const SIGNATURE: &str = "manifest.sig";
 /// The name of an announced deletion.
 pub(crate) const TOMBSTONE: &str = "tombstone.json";
 
-/// The folder of the records of deleted backups.
-pub(crate) const PRUNED: &str = "pruned";
-
 /// The objects beside the services' folders, those of later versions included: no service can have such an id.
 pub(crate) const RESERVED_NAMES: [&str; 4] = [MANIFEST, SEALED_MANIFEST, SIGNATURE, TOMBSTONE];
 

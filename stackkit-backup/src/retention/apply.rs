@@ -13,7 +13,7 @@ use super::purge::Purge;
 use super::report::{PruneOutcome, PruneReport};
 use super::tombstone::{FoundTombstone, TOMBSTONE_SCHEMA, Tombstone, record_of};
 use crate::id::BackupId;
-use crate::lease::{Lease, LeaseOptions, restores_of};
+use crate::lease::{Lease, LeaseOptions, PRUNE, restores_of};
 use crate::manifest::{Extra, Previous};
 use crate::progress::{Operation, ProgressEvent, ProgressPhase, Reporter};
 use crate::repository::{Repository, TOMBSTONE, folder_of};
@@ -24,9 +24,6 @@ const CALLS_AT_ONCE: usize = 16;
 
 /// Backups that are deleted at once. Each deletes several objects at once itself.
 const PURGES_AT_ONCE: usize = 4;
-
-/// The lease under which anything is deleted.
-pub(crate) const PRUNE_LEASE: &str = "prune";
 
 impl Repository {
     /// Announces the deletions of a plan, and deletes what was announced and whose time of grace has passed. Only one
@@ -62,7 +59,7 @@ impl Repository {
         self.check_own_signature()?;
         progress.started(Operation::Prune);
         progress.phase(ProgressPhase::Preparing, None);
-        let lease = Lease::acquire(self, PRUNE_LEASE, "prune").await?;
+        let lease = Lease::acquire(self, PRUNE, "prune").await?;
         let prune = Prune { repository: self, lease: &lease, plan, progress };
         let done = lease.hold(prune.run().boxed()).await;
         let done = finish(lease, done).await?;
@@ -80,7 +77,7 @@ impl Repository {
     /// # Cancel safety
     /// Cancel safe: the announcement is taken back, or it is not.
     pub async fn undelete(&self, id: &BackupId) -> Result<()> {
-        let lease = Lease::acquire(self, PRUNE_LEASE, "undelete").await?;
+        let lease = Lease::acquire(self, PRUNE, "undelete").await?;
         let done = lease.hold(self.take_back(id, &lease).boxed()).await;
         finish(lease, done).await
     }

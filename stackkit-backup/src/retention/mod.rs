@@ -16,13 +16,13 @@ mod report;
 mod run;
 mod tombstone;
 
-pub(crate) use apply::{PRUNE_LEASE, finish};
+pub(crate) use apply::finish;
 pub use plan::{RetentionAction, RetentionDecision, RetentionPlan, RetentionReason, RetentionTotals};
 pub use planner::{Announcement, BackupSummary, Inventory, SummaryState};
 pub use policy::{Period, Retention};
 pub(crate) use purge::{Emptied, Purge};
 pub use report::{PruneOutcome, PruneReport, PruneResult};
 pub use run::PruneRun;
-pub(crate) use tombstone::record_of;
 #[cfg(any(fuzzing, test))]
 pub(crate) use tombstone::rewrite_tombstone;
+pub(crate) use tombstone::{TOMBSTONE_SCHEMA, record_of};

@@ -14,7 +14,7 @@ use crate::repository::{Found, Repository, TOMBSTONE, folder_of};
 pub(crate) const TOMBSTONE_SCHEMA: &str = "stackkit.tombstone/1";
 
 /// The folder of the records of deleted backups.
-pub(crate) const PRUNED: &str = "pruned";
+const PRUNED: &str = "pruned";
 
 /// What `tombstone.json` says: that a backup will be deleted. The record of a deleted backup has the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

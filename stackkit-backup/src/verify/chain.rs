@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stackkit_core::{Error, ErrorKind, Result};
@@ -12,12 +11,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 use crate::id::BackupId;
 use crate::manifest::{Manifest, Previous, canonical};
 use crate::repository::{BackupEntry, EntryState, Repository};
-
-/// The folder of the records of backups that were deleted by a policy.
-const PRUNED: &str = "pruned";
-
-/// The schema of such a record.
-const TOMBSTONE_SCHEMA: &str = "stackkit.tombstone/1";
+use crate::retention::{TOMBSTONE_SCHEMA, record_of};
 
 /// Faults of one chain that are told. More say nothing that these don't.
 const FINDINGS_MAX: usize = 64;
@@ -235,7 +229,7 @@ impl Repository {
     }
 
     async fn gone(&self, stack: &str, wanted: &ChainHead) -> Result<Gone> {
-        let path = Path::from(PRUNED).join(stack).join(format!("{}.json", wanted.id));
+        let path = record_of(stack, &wanted.id);
         let bytes = match self.storage().read("read the record of a deleted backup", &path).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Gone::Unknown),

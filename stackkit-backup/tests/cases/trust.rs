@@ -13,6 +13,7 @@ use stackkit_core::ErrorKind;
 use stackkit_core::backup::RestoreOptions;
 use stackkit_core::process::Tool;
 
+use crate::support::faulty::{Faulty, Plan, When};
 use crate::support::shelf::Shelf;
 use crate::support::{options, stack_of, text};
 
@@ -236,4 +237,24 @@ pub(crate) async fn a_cache_gives_what_the_storage_gives_and_is_never_believed()
     store.delete(&path).await.unwrap();
     assert_eq!(ids(cached.list().await.unwrap()), []);
     assert_eq!(crate::support::files(directory.path()).len(), 0);
+}
+
+pub(crate) async fn a_listing_with_a_cache_reads_only_what_is_new() {
+    let (plan, directory) = (Plan::new(usize::MAX, When::Before), tempfile::tempdir().unwrap());
+    let store = Arc::new(Faulty { inner: Arc::new(InMemory::new()), plan: Arc::clone(&plan) });
+    let key = SigningKey::generate().unwrap();
+    let options = options().sign_with(key).with_cache(directory.path());
+    let repository = Repository::with_store(store, options).await.unwrap();
+    for _ in 0..3 {
+        back_up(&repository).await;
+    }
+    let listed = async |expected: usize| {
+        let before = plan.calls();
+        assert_eq!(repository.list().await.unwrap().len(), expected);
+        plan.calls() - before
+    };
+    assert_eq!(listed(3).await, 1 + 3 * 2, "one listing; of each backup the manifest and its signature");
+    assert_eq!(listed(3).await, 1, "one listing");
+    back_up(&repository).await;
+    assert_eq!(listed(4).await, 1 + 2, "one listing, and what is new");
 }

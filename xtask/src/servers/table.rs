@@ -99,6 +99,20 @@ pub(crate) const SERVERS: &[Server] = &[
         source: Source::Packages(Packages { debian: &["age"], brew: "age", dnf: "age", pacman: "age" }),
     },
     Server {
+        name: "openssl",
+        tier: Tier::Tests,
+        purpose: "checks a signature without stackkit",
+        binaries: &[&["openssl"]],
+        source: Source::Packages(Packages { debian: &["openssl"], brew: "openssl", dnf: "openssl", pacman: "openssl" }),
+    },
+    Server {
+        name: "g++",
+        tier: Tier::Tests,
+        purpose: "compiles libFuzzer for the fuzz targets",
+        binaries: &[&["c++", "g++", "clang++"]],
+        source: Source::Packages(Packages { debian: &["g++"], brew: "gcc", dnf: "gcc-c++", pacman: "gcc" }),
+    },
+    Server {
         name: "minio",
         tier: Tier::Tests,
         purpose: "S3 server",

@@ -58,9 +58,9 @@ pub(crate) async fn a_policy_locks_the_first_backup_of_each_period() {
     let bucket = minio.bucket_of(BucketKind::Locking).await.unwrap();
     let keys = Keys::of(&minio);
     let repository = Repository::open_or_create(&keys.url(&minio.endpoint(), &bucket), options()).await.unwrap();
-    // Locks are about the server's time. Noon, so that no period begins meanwhile.
+    // Locks are about the server's time. The day's first seconds: they are never in the future, and no period begins meanwhile.
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let clock = Clock::fixed(today.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp());
+    let clock = Clock::fixed(today.at(0, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp());
     let stack_with = |fault: Option<Fault>| {
         let (good, other) = (Shelf::new("good").with("item", "x"), Shelf::new("other").with("item", "y"));
         let other = fault.into_iter().fold(other, Shelf::with_fault);
@@ -72,16 +72,20 @@ pub(crate) async fn a_policy_locks_the_first_backup_of_each_period() {
     let partial = stack_with(Some(Fault::RunFailsAtTheEnd));
     let partial = repository.backup(&partial).partial().with_retain_by(&policy).run().await.unwrap();
     assert_eq!(until(&partial), None, "what is partial takes no place");
+    clock.advance(Duration::from_secs(1));
     let first = repository.backup(&stack).with_retain_by(&policy).run().await.unwrap();
     assert_eq!(until(&first), policy.lock_until(first.manifest().started, &[]));
     let in_a_year = today.checked_add(11.months()).unwrap().first_of_month();
     assert!(until(&first).unwrap().to_zoned(TimeZone::UTC).date() > in_a_year);
+    clock.advance(Duration::from_secs(1));
     let second = repository.backup(&stack).with_retain_by(&policy).run().await.unwrap();
     assert_eq!(until(&second), None, "another one of the same day");
+    clock.advance(Duration::from_secs(1));
     let last = Retention::new().keep_last(3);
     assert_eq!(until(&repository.backup(&stack).with_retain_by(&last).run().await.unwrap()), None);
     let empty = repository.backup(&stack).with_retain_by(&Retention::new()).run().await.unwrap_err();
     assert_eq!(empty.kind(), ErrorKind::Config);
+    clock.advance(Duration::from_secs(1));
     let within = Retention::new().keep_within(3.days());
     let within = repository.backup(&stack).with_retain_by(&within).run().await.unwrap();
     assert_eq!(until(&within), Some(clock.now() + 72.hours()));

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_tests_need() {
-        assert_eq!(wanted(&Args::default()), ["postgresql", "redis", "zstd", "tar", "age", "minio"]);
+        assert_eq!(wanted(&Args::default()), ["postgresql", "redis", "zstd", "tar", "age", "openssl", "g++", "minio"]);
         assert_eq!(wanted(&Args::for_benches()).len(), SERVERS.len());
     }
 

@@ -58,6 +58,9 @@ pub use backup::{
     BackupFreshness, Identity, Recipient, Repository, RepositoryOptions, RestoreOptions, Retention, SigningKey,
     TrustedKey, VerifyLevel,
 };
+#[cfg(feature = "checks")]
+#[doc(inline)]
+pub use stackkit_checks as checks;
 #[cfg(feature = "http")]
 pub use stackkit_http as http;
 #[cfg(feature = "postgres")]

@@ -63,7 +63,7 @@ pub(crate) async fn doctor(stack: &Stack, repository: Option<&Secret>, args: &Do
     let options = keys::reading(&args.read).await?;
     let report = stack.check_now(&[]).await;
     let mut findings: Vec<Finding> = report.services.iter().map(|report| probed("service", report)).collect();
-    findings.extend(report.services.iter().filter_map(clock));
+    findings.extend(report.services.iter().filter_map(|service| clock(service)));
     for service in stack.services() {
         findings.extend(backup(service.as_ref()).await);
         findings.extend(tools(service.kind()).await);

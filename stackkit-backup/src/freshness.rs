@@ -372,4 +372,8 @@ impl HealthCheck for BackupFreshness {
         })??;
         Ok(self.observe(looked.changed, now))
     }
+
+    fn tiers(&self) -> &'static [Tier] {
+        &[Tier::Vitals, Tier::Inventory]
+    }
 }

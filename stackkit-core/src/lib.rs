@@ -41,6 +41,7 @@
 pub mod backup;
 mod clock;
 mod error;
+mod graph;
 pub mod health;
 pub mod process;
 mod secret;
@@ -53,7 +54,7 @@ pub use async_trait::async_trait;
 pub use backup::{BackupProvider, Census, Dump};
 pub use clock::Clock;
 pub use error::{BoxError, Chain, Error, ErrorKind, Phase, Result, RetryClass};
-pub use health::{HealthCheck, Monitor, Observation, ProbeContext, Report};
+pub use health::{HealthCheck, Intervals, Monitor, Observation, ProbeContext, Report};
 pub use secret::{REDACTED, Secret, Weakness};
 pub use service::{ConfigFault, Endpoint, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId};
-pub use stack::{Criticality, Intervals, ServiceExt, Stack, StackBuilder, StackEntry};
+pub use stack::{Criticality, ServiceExt, Stack, StackBuilder, StackEntry};

@@ -1,20 +1,17 @@
 //! A stack: the services of one application, what they mean for it, and what comes before what.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::health::{Prober, Report, Thresholds, Tier};
+use crate::graph::{graph_faults, group_faults};
+use crate::health::Intervals;
+use crate::health::{Moment, Prober, READY, Report, STARTUP, Shape, Thresholds, Tier};
 use crate::service::{ConfigFault, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId, is_safe_name};
-
-/// After how many polls without a result the last one is not believed any more: one may be late, two in a row hardly.
-pub(crate) const STALE_POLLS: u32 = 3;
 
 /// What a service's failure means for its stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
@@ -29,99 +26,13 @@ pub enum Criticality {
     Informational,
 }
 
-/// How often a service is probed, and how long a probe may take.
-///
-/// ```
-/// use stackkit_core::Intervals;
-/// use std::time::Duration;
-/// let intervals = Intervals::new().with_poll(Duration::from_secs(2));
-/// assert_eq!(intervals.stale_after(), Duration::from_secs(9));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Intervals {
-    /// Between two probes of a service that answers; 5 s unless set.
-    pub poll: Duration,
-    /// Between two probes of a service that does not answer; 1 s unless set.
-    pub poll_failing: Duration,
-    /// Between two probes of the inventory tier; 10 min unless set.
-    pub inventory: Duration,
-    /// The deadline of a probe; 3 s unless set.
-    pub timeout: Duration,
-    /// The deadline of a probe of the inventory tier; 30 s unless set.
-    pub inventory_timeout: Duration,
-}
-
-impl Intervals {
-    /// The defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the time between two probes of a service that answers.
-    #[must_use]
-    pub fn with_poll(mut self, poll: Duration) -> Self {
-        self.poll = poll;
-        self
-    }
-
-    /// Sets the time between two probes of a service that does not answer.
-    #[must_use]
-    pub fn with_poll_failing(mut self, poll_failing: Duration) -> Self {
-        self.poll_failing = poll_failing;
-        self
-    }
-
-    /// Sets the deadline of a probe.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// The age from which a result is not believed any more: three polls and one deadline.
-    #[must_use]
-    pub fn stale_after(&self) -> Duration {
-        self.poll.saturating_mul(STALE_POLLS).saturating_add(self.timeout)
-    }
-
-    /// A loop without a pause would load the server that it watches; a deadline that has passed fails every probe.
-    fn faults(&self, id: &ServiceId) -> Vec<ConfigFault> {
-        let fields = [
-            ("poll", self.poll),
-            ("poll_failing", self.poll_failing),
-            ("inventory", self.inventory),
-            ("timeout", self.timeout),
-            ("inventory_timeout", self.inventory_timeout),
-        ];
-        let zero = fields.into_iter().filter(|(_, value)| value.is_zero());
-        zero.map(|(name, _)| ConfigFault::error("stack.interval.zero", format!("{id}: {name} is 0"))).collect()
-    }
-
-    pub(crate) fn timeout_of(&self, tier: Tier) -> Duration {
-        if tier == Tier::Inventory { self.inventory_timeout } else { self.timeout }
-    }
-}
-
-impl Default for Intervals {
-    fn default() -> Self {
-        Self {
-            poll: Duration::from_secs(5),
-            poll_failing: Duration::from_secs(1),
-            inventory: Duration::from_secs(600),
-            timeout: Duration::from_secs(3),
-            inventory_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
 /// A service together with what it means for its stack.
 #[derive(Debug, Clone)]
 pub struct StackEntry {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) criticality: Criticality,
     pub(crate) after: Vec<String>,
+    pub(crate) groups: Vec<String>,
     pub(crate) intervals: Intervals,
     pub(crate) thresholds: Thresholds,
 }
@@ -144,6 +55,12 @@ impl StackEntry {
     pub fn dependencies(&self) -> &[String] {
         &self.after
     }
+
+    /// The groups that it is in.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
 }
 
 impl From<Arc<dyn Service>> for StackEntry {
@@ -152,6 +69,7 @@ impl From<Arc<dyn Service>> for StackEntry {
             service,
             criticality: Criticality::default(),
             after: Vec::new(),
+            groups: vec![READY.to_owned(), STARTUP.to_owned()],
             intervals: Intervals::default(),
             thresholds: Thresholds::default(),
         }
@@ -187,6 +105,18 @@ pub trait ServiceExt: Into<StackEntry> {
         T: Into<String>,
     {
         StackEntry { after: ids.into_iter().map(Into::into).collect(), ..self.into() }
+    }
+
+    /// Puts it in these groups instead of [`ready`](crate::health::READY) and [`startup`](crate::health::STARTUP). A group of
+    /// one's own passes as `ready` does: while each required member is ready. In [`live`](crate::health::LIVE) a check may
+    /// look at this machine only.
+    #[must_use]
+    fn in_groups<I, T>(self, groups: I) -> StackEntry
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<String>,
+    {
+        StackEntry { groups: groups.into_iter().map(Into::into).collect(), ..self.into() }
     }
 
     /// Sets how often it is probed.
@@ -243,6 +173,7 @@ impl StackBuilder {
             let prefixed = |fault: ConfigFault| ConfigFault { message: format!("{id}: {}", fault.message), ..fault };
             faults.extend(entry.service.faults().into_iter().map(prefixed));
             faults.extend(entry.intervals.faults(id));
+            faults.extend(group_faults(entry));
         }
         faults.extend(graph_faults(&self.entries));
         let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -257,37 +188,6 @@ impl StackBuilder {
         let probers = self.entries.into_iter().map(|entry| Arc::new(Prober::new(entry, clock.clone()))).collect();
         Ok(Stack(Arc::new(Inner { name: self.name, probers, warnings, clock })))
     }
-}
-
-fn graph_faults(entries: &[StackEntry]) -> Vec<ConfigFault> {
-    let mut faults = Vec::new();
-    let mut waiting: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for entry in entries {
-        let id = entry.service.id().as_str();
-        if waiting.insert(id, entry.after.iter().map(String::as_str).collect()).is_some() {
-            faults.push(ConfigFault::error("stack.id.double", format!("two services are called {id}")));
-        }
-    }
-    for (id, after) in &waiting {
-        for unknown in after.iter().filter(|dependency| !waiting.contains_key(*dependency)) {
-            let message = format!("{id} comes after {unknown}, which is not in the stack");
-            faults.push(ConfigFault::error("stack.after.unknown", message));
-        }
-    }
-    // Takes away what waits for nothing that is left, until nothing more can go: what stays is a circle.
-    loop {
-        let left: Vec<&str> = waiting.keys().copied().collect();
-        waiting.retain(|_, after| after.iter().any(|dependency| left.contains(dependency)));
-        if waiting.len() == left.len() {
-            break;
-        }
-    }
-    if !waiting.is_empty() {
-        let circle: Vec<&str> = waiting.keys().copied().collect();
-        let message = format!("these services wait for each other in a circle: {}", circle.join(", "));
-        faults.push(ConfigFault::error("stack.after.circle", message));
-    }
-    faults
 }
 
 struct Inner {
@@ -363,11 +263,14 @@ impl Stack {
     pub async fn check_now(&self, only: &[ServiceId]) -> Report {
         let wanted = |id: &ServiceId| only.is_empty() || only.contains(id);
         let probes = self.probers().filter(|prober| wanted(prober.id())).map(async |prober| {
-            let vitals = prober.probe(Tier::Vitals).await;
-            if vitals.failure.is_some() { vitals } else { prober.probe(Tier::Inventory).await }
+            let seen = prober.probe(prober.deciding_tier()).await;
+            let inventory = prober.tiers().contains(&Tier::Inventory) && seen.failure.is_none();
+            Arc::new(if inventory { prober.probe(Tier::Inventory).await } else { seen })
         });
         let services = join_all(probes).await;
-        Report::new(self.0.name.clone(), self.0.clock.now(), services)
+        let entries = self.probers().filter(|prober| wanted(prober.id())).map(|prober| prober.entry());
+        let moment = Moment { now: self.0.clock.now(), instant: self.0.clock.instant(), draining: false, sequence: 0 };
+        Shape::new(&self.0.name, entries).fold(services, moment, None)
     }
 
     /// What probes each service that can be probed.
@@ -436,7 +339,7 @@ mod tests {
             .service(named("d"))
             .build()
             .unwrap_err();
-        assert!(error.to_string().contains("in a circle: a, b, c"), "{error}");
+        assert!(error.to_string().contains("in a circle: a -> b -> a"), "{error}");
     }
 
     #[test]

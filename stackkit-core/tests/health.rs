@@ -86,6 +86,10 @@ impl HealthCheck for Scripted {
         }
     }
 
+    fn tiers(&self) -> &'static [Tier] {
+        &[Tier::Vitals, Tier::Inventory]
+    }
+
     async fn reset(&self) {
         self.log.resets.fetch_add(1, Ordering::SeqCst);
         assert!(!self.log.reset_panics.load(Ordering::SeqCst), "as scripted");
@@ -157,7 +161,8 @@ async fn before_the_first_probe_nothing_is_ready() {
 async fn changes_tell_every_transition() {
     let script = [Answer::Healthy, Answer::Healthy, Answer::Fails(ErrorKind::Unreachable), Answer::Healthy];
     let (service, _) = scripted("a", script);
-    let stack = Stack::builder("s").service(service).build().unwrap();
+    let at_once = Intervals::new().with_fall(1);
+    let stack = Stack::builder("s").service(service.with_intervals(at_once)).build().unwrap();
     let monitor = Monitor::start(&stack);
     let mut changes = monitor.changes();
     for (from, to) in
@@ -377,5 +382,5 @@ fn an_interval_of_zero_is_a_fault() {
     let (service, _) = scripted("a", [Answer::Healthy]);
     let intervals = Intervals::new().with_poll(Duration::ZERO).with_timeout(Duration::ZERO);
     let error = Stack::builder("s").service(service.with_intervals(intervals)).build().unwrap_err().to_string();
-    assert!(error.contains("a: poll is 0") && error.contains("a: timeout is 0"), "{error}");
+    assert!(error.contains("a: ping is 0") && error.contains("a: timeout is 0"), "{error}");
 }

@@ -25,6 +25,10 @@ impl HealthCheck for Redis {
     async fn reset(&self) {
         self.warm(Option::take);
     }
+
+    fn tiers(&self) -> &'static [Tier] {
+        &[Tier::Ping, Tier::Vitals]
+    }
 }
 
 impl Redis {

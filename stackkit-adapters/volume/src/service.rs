@@ -7,6 +7,7 @@ use stackkit_core::backup::{
     ArtifactInfo, ArtifactReader, ArtifactSource, Consistency, DumpContext, Inspection, PointInTime, RestoreContext,
     RestoreOptions, RestorePlan, RestoreReport,
 };
+use stackkit_core::health::Tier;
 use stackkit_core::{
     BackupProvider, Census, ConfigFault, Dump, Endpoint, Error, HealthCheck, Observation, ProbeContext, Result,
     Service, ServiceId, async_trait,
@@ -144,6 +145,10 @@ impl Service for Volume {
 impl HealthCheck for Volume {
     async fn probe(&self, cx: &ProbeContext) -> Result<Observation> {
         self.0.prober.probe(&self.0.config, cx).await.map_err(self.named("probe"))
+    }
+
+    fn tiers(&self) -> &'static [Tier] {
+        &[Tier::Vitals, Tier::Inventory]
     }
 }
 

@@ -2,18 +2,40 @@
 //!
 //! Poll in the background, serve from a snapshot: a request reads one `Arc<Report>` and does no I/O.
 
+mod board;
 mod changes;
 mod check;
+mod counts;
+mod fold;
+mod history;
+mod intervals;
+mod metric;
 mod monitor;
 mod observation;
+mod poll;
 mod prober;
 mod report;
+mod rule;
+mod sink;
+mod snapshot;
+mod stability;
+mod state;
 mod thresholds;
+mod wait;
 
 pub use changes::{Changes, Transition};
-pub use check::{HealthCheck, ProbeContext, Tier};
-pub use monitor::{Monitor, Snapshot};
-pub use observation::{Axis, Finding, Measurement, MeasurementKind, MeasurementValue, Observation, Severity};
+pub use check::{Growth, HealthCheck, ProbeContext, Tier};
+pub use counts::{Durations, PROBE_SECONDS_BOUNDS, ProbeCounts};
+pub use fold::{LIVE, READY, STARTUP};
+pub(crate) use fold::{Moment, Shape};
+pub use history::{Availability, HISTORY_CHANGES_MAX, HISTORY_MINUTES, History, Minute, StatusChange};
+pub use intervals::Intervals;
+pub use metric::Metric;
+pub use monitor::{Monitor, MonitorOptions};
+pub use observation::{Axis, Finding, Measurement, MeasurementKind, MeasurementValue, Observation, Severity, unit_of};
 pub(crate) use prober::Prober;
-pub use report::{ProbeFailure, Report, ServiceReport, Status};
-pub use thresholds::{Limit, Thresholds};
+pub use report::{Axes, GroupReport, ProbeFailure, Report, ServiceReport, Status, TierReport};
+pub use rule::{Rule, Side};
+pub use sink::{ChannelSink, CommandSink, Event, LogSink, SINK_TIMEOUT, Sink};
+pub use snapshot::Snapshot;
+pub use thresholds::{Limit, Thresholds, Verdict};

@@ -39,6 +39,12 @@ pub struct Measurement {
     pub name: Cow<'static, str>,
     /// Gauge or counter.
     pub kind: MeasurementKind,
+    /// The unit: the last word of the name, or `count` if that is none of the known ones.
+    #[serde(default)]
+    pub unit: Cow<'static, str>,
+    /// The vendor's view that the number was read from; the runner takes it from the check's catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Cow<'static, str>>,
     /// What tells several measurements of one name apart: `db` = `0`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -50,7 +56,9 @@ pub struct Measurement {
 impl Measurement {
     /// A measurement without labels.
     pub fn new(name: impl Into<Cow<'static, str>>, kind: MeasurementKind, value: MeasurementValue) -> Self {
-        Self { name: name.into(), kind, labels: BTreeMap::new(), value }
+        let name = name.into();
+        let unit = Cow::Borrowed(unit_of(&name));
+        Self { name, kind, unit, source: None, labels: BTreeMap::new(), value }
     }
 
     /// Adds a label.
@@ -60,20 +68,33 @@ impl Measurement {
         self
     }
 
-    /// The unit: the last word of the name, or `count` if that is none of the known ones.
-    ///
-    /// ```
-    /// use stackkit_core::Observation;
-    /// let observation = Observation::new().gauge("memory_used_bytes", 5.0).gauge("index_documents", 2.0);
-    /// assert_eq!(observation.measurements[0].unit(), "bytes");
-    /// assert_eq!(observation.measurements[1].unit(), "count");
-    /// ```
+    /// The number, if there is one.
     #[must_use]
-    pub fn unit(&self) -> &'static str {
-        const UNITS: [&str; 6] = ["bytes", "seconds", "ms", "ratio", "percent", "bool"];
-        let last = self.name.rsplit('_').next().unwrap_or_default();
-        UNITS.into_iter().find(|unit| *unit == last).unwrap_or("count")
+    pub fn number(&self) -> Option<f64> {
+        match self.value {
+            MeasurementValue::Value(value) => Some(value),
+            MeasurementValue::Unavailable(_) => None,
+        }
     }
+
+    /// Whether `other` is the same quantity: same name, same labels.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name && self.labels == other.labels
+    }
+}
+
+/// The unit that a measurement's name ends in; `count` if its last word is none of the known ones.
+///
+/// ```
+/// use stackkit_core::health::unit_of;
+/// assert_eq!((unit_of("memory_used_bytes"), unit_of("index_documents")), ("bytes", "count"));
+/// ```
+#[must_use]
+pub fn unit_of(name: &str) -> &'static str {
+    const UNITS: [&str; 6] = ["bytes", "seconds", "ms", "ratio", "percent", "bool"];
+    let last = name.rsplit('_').next().unwrap_or_default();
+    UNITS.into_iter().find(|unit| *unit == last).unwrap_or("count")
 }
 
 /// What a finding is about. The three are kept apart: a risk never makes a service unready.
@@ -108,7 +129,7 @@ pub enum Severity {
 ///     .with_hint("look at the server's log; writes may be refused until a save succeeds");
 /// assert_eq!(finding.code, "redis.bgsave.failed");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Finding {
     /// A stable code, `store.thing.state`.
@@ -122,12 +143,30 @@ pub struct Finding {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The measurement that a rule found it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Cow<'static, str>>,
+    /// What that measurement was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// The limit that it met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
 }
 
 impl Finding {
     /// A finding without a hint.
     pub fn new(code: impl Into<Cow<'static, str>>, axis: Axis, severity: Severity, message: impl Into<String>) -> Self {
-        Self { code: code.into(), axis, severity, message: message.into(), hint: None }
+        Self {
+            code: code.into(),
+            axis,
+            severity,
+            message: message.into(),
+            hint: None,
+            metric: None,
+            value: None,
+            limit: None,
+        }
     }
 
     /// Says what to do about it.
@@ -188,6 +227,21 @@ impl Observation {
         self.measurement(Measurement::new(name, MeasurementKind::Gauge, value))
     }
 
+    /// Says that a measurement can't be read for want of a right, and names the grant that is missing; its value reads
+    /// `permission: GRANT …`.
+    ///
+    /// ```
+    /// use stackkit_core::Observation;
+    /// use stackkit_core::health::MeasurementValue;
+    /// let seen = Observation::new().not_permitted("connections_active_count", "GRANT pg_monitor TO app");
+    /// let reason = MeasurementValue::Unavailable("permission: GRANT pg_monitor TO app".to_owned());
+    /// assert_eq!(seen.measurements[0].value, reason);
+    /// ```
+    #[must_use]
+    pub fn not_permitted(self, name: impl Into<Cow<'static, str>>, grant: impl std::fmt::Display) -> Self {
+        self.unavailable(name, format!("permission: {grant}"))
+    }
+
     /// Adds a measurement, with labels perhaps.
     #[must_use]
     pub fn measurement(mut self, measurement: Measurement) -> Self {
@@ -212,12 +266,7 @@ impl Observation {
     /// The number of the first measurement of that name, if it has one.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<f64> {
-        self.measurements.iter().find(|measurement| measurement.name == name).and_then(|measurement| match measurement
-            .value
-        {
-            MeasurementValue::Value(value) => Some(value),
-            MeasurementValue::Unavailable(_) => None,
-        })
+        self.measurements.iter().find(|measurement| measurement.name == name).and_then(Measurement::number)
     }
 }
 

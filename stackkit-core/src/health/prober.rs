@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::{Axis, Finding, Observation, ProbeContext, ProbeFailure, ServiceReport, Severity, Status, Tier};
+use crate::health::state::{Look, Measure, State};
+use crate::health::{Axes, HealthCheck, History, Observation, ProbeContext, ServiceReport, Status, Tier};
 use crate::service::ServiceId;
 use crate::stack::StackEntry;
 
@@ -27,56 +28,54 @@ pub(crate) struct Prober {
     /// One probe at a time: a second caller waits for the first one's answer instead of probing again.
     flight: Semaphore,
     /// The last probe that did not let go of its thread in time. Another one beside it would take the next thread.
-    blocked: Mutex<Option<AbortHandle>>,
+    blocked: Mutex<Option<Blocked>>,
+    /// Asks the poll loop to look at once.
+    pub(crate) nudge: Notify,
     state: Mutex<State>,
+    measure: Measure,
+    endpoint: Arc<str>,
+    dependencies: Arc<[String]>,
+    groups: Arc<[String]>,
 }
 
+/// A probe that did not let go of its thread.
 #[derive(Debug)]
-struct State {
-    started_at: Option<Instant>,
-    tier: Tier,
-    status: Status,
+struct Blocked {
+    task: AbortHandle,
     since: Timestamp,
-    checked_at: Option<Timestamp>,
-    latency: Option<Duration>,
-    successes_count: u64,
-    failures_count: u64,
-    failure: Option<ProbeFailure>,
-    observation: Option<Arc<Observation>>,
-    inventory: Option<Arc<Observation>>,
-    exceeded: Vec<Finding>,
-}
-
-/// One look at the service.
-struct Look {
-    tier: Tier,
-    latency: Duration,
-    outcome: Result<Observation>,
-}
-
-/// Says that the inventory is missing, without any driver's text.
-fn left_out(error: &Error) -> Finding {
-    let message = format!("the inventory could not be taken: {}", error.kind());
-    Finding::new("probe.inventory.failed", Axis::Risk, Severity::Info, message)
 }
 
 impl Prober {
     pub(crate) fn new(entry: StackEntry, clock: Clock) -> Self {
-        let state = State {
-            started_at: None,
-            tier: Tier::Ping,
-            status: Status::Unknown,
-            since: clock.now(),
-            checked_at: None,
-            latency: None,
-            successes_count: 0,
-            failures_count: 0,
-            failure: None,
-            observation: None,
-            inventory: None,
-            exceeded: Vec::new(),
+        let check = entry.service.health_check();
+        let rules = check.map(HealthCheck::rules).unwrap_or_default();
+        let measure = Measure {
+            metrics: check.map_or(&[], HealthCheck::metrics),
+            rules: entry.thresholds.apply(&rules),
+            thresholds: entry.thresholds.clone(),
         };
-        Self { entry, clock, flight: Semaphore::new(1), blocked: Mutex::default(), state: Mutex::new(state) }
+        Self {
+            endpoint: entry.service.endpoint().to_string().into(),
+            dependencies: entry.after.as_slice().into(),
+            groups: entry.groups.as_slice().into(),
+            flight: Semaphore::new(1),
+            blocked: Mutex::default(),
+            nudge: Notify::new(),
+            state: Mutex::new(State::new(clock.now())),
+            measure,
+            entry,
+            clock,
+        }
+    }
+
+    /// The tiers that the check knows.
+    pub(crate) fn tiers(&self) -> &'static [Tier] {
+        self.entry.service.health_check().map_or(&[], HealthCheck::tiers)
+    }
+
+    /// The highest tier but the inventory: what tells most of whether the service serves.
+    pub(crate) fn deciding_tier(&self) -> Tier {
+        self.tiers().iter().copied().filter(|tier| *tier != Tier::Inventory).max().unwrap_or_default()
     }
 
     pub(crate) fn entry(&self) -> &StackEntry {
@@ -91,34 +90,66 @@ impl Prober {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets the verdict, as when polling starts anew: what was seen hours ago counts for nothing.
+    pub(crate) fn forget(&self) {
+        let mut state = self.state();
+        state.stability.forget(self.clock.instant());
+        state.since = self.clock.now();
+        state.axes = Axes::all(Status::Unknown);
+    }
+
+    /// What the last result meant by itself, before it counts `fall` times.
+    pub(crate) fn last(&self) -> Status {
+        self.state().last
+    }
+
+    /// The last 24 hours.
+    pub(crate) fn history(&self) -> History {
+        let believed_for = self.entry.intervals.stale_after();
+        self.state().recorder.history(self.clock.instant(), self.clock.now(), believed_for)
+    }
+
     /// What is known without probing.
     pub(crate) fn report(&self) -> ServiceReport {
+        let stuck_since = self.stuck_since();
         let state = self.state();
         ServiceReport {
             id: self.id().clone(),
             kind: self.entry.service.kind(),
-            endpoint: self.entry.service.endpoint().to_string(),
-            status: state.status,
+            endpoint: self.endpoint.clone(),
+            status: state.stability.status(),
+            axes: state.axes,
             criticality: self.entry.criticality,
             since: state.since,
             checked_at: state.checked_at,
             latency_ms: state.latency.map(|latency| latency.as_secs_f64() * 1e3),
+            tiers: state.tiers(),
+            attempts_count: state.attempts_count,
             successes_count: state.successes_count,
             failures_count: state.failures_count,
             failure: state.failure.clone(),
+            stuck_since,
+            flapping: state.stability.is_flapping(),
+            caused_by: Vec::new(),
+            maintenance_until: None,
+            availability: state.recorder.availability(),
+            groups: self.groups.clone(),
+            dependencies: self.dependencies.clone(),
             observation: state.observation.clone(),
             exceeded: state.exceeded.clone(),
+            counts: state.counts.clone(),
             stale_at: None,
+            was_ready: state.stability.was_ready(),
         }
     }
 
-    /// Probes, or joins a probe of at least this tier that was started after this call.
+    /// Probes, or joins a probe of this tier that was started after this call.
     pub(crate) async fn probe(&self, tier: Tier) -> ServiceReport {
         let called_at = self.clock.instant();
         let Ok(_flight) = self.flight.acquire().await else { return self.report() };
         let joined = {
             let state = self.state();
-            state.started_at.is_some_and(|started_at| started_at >= called_at) && state.tier >= tier
+            state.started_at.is_some_and(|started_at| started_at >= called_at) && state.tier == tier
         };
         if !joined {
             self.probe_alone(tier).await;
@@ -128,27 +159,25 @@ impl Prober {
 
     async fn probe_alone(&self, tier: Tier) {
         let started_at = self.clock.instant();
-        let mut look = self.look(tier).await;
-        if let (Tier::Inventory, Err(error)) = (tier, &look.outcome) {
-            // Counting everything may take longer than it may: that says nothing of whether the service serves.
-            let left_out = left_out(error);
-            look = self.look(Tier::Vitals).await;
-            look.outcome = look.outcome.map(|observation| observation.finding(left_out));
-        }
-        self.record(started_at, tier, look);
-    }
-
-    async fn look(&self, tier: Tier) -> Look {
-        let started_at = self.clock.instant();
         let deadline = self.clock.deadline(self.entry.intervals.timeout_of(tier));
-        let cx = ProbeContext::new(tier, deadline)
-            .with_previous(self.state().observation.clone())
-            .with_clock(self.clock.clone());
+        let cx = {
+            let state = self.state();
+            let layer = state.layer(tier);
+            ProbeContext::new(tier, deadline)
+                .with_previous(layer.map(|layer| layer.observation.clone()))
+                .with_previous_at(layer.map(|layer| layer.at))
+                .with_clock(self.clock.clone())
+        };
         let outcome = self.guarded(cx).await;
         if let Err(error) = &outcome {
-            tracing::debug!(service = %self.id(), error.kind = error.kind().as_str(), error = %error.chain(), "probe failed");
+            tracing::debug!(service = %self.id(), %tier, error.kind = error.kind().as_str(), error = %error.chain(), "probe failed");
         }
-        Look { tier, latency: self.clock.instant() - started_at, outcome }
+        let at = self.clock.instant();
+        let look = Look { tier, latency: at - started_at, outcome };
+        let mut state = self.state();
+        state.started_at = Some(started_at);
+        state.tier = tier;
+        state.record(look, (at, self.clock.now()), &self.measure, &self.entry.intervals);
     }
 
     /// Runs the probe in a task of its own, so that a panic or a blocked thread stays there.
@@ -196,64 +225,19 @@ impl Prober {
     async fn let_go<T>(&self, mut task: AbortOnDropHandle<T>) {
         if timeout(LET_GO_WAIT, &mut task).await.is_err() {
             task.abort();
-            *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+            let blocked = Blocked { task: task.abort_handle(), since: self.clock.now() };
+            *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(blocked);
         }
+    }
+
+    /// Since when a probe holds its thread although its deadline has passed, if one does.
+    fn stuck_since(&self) -> Option<Timestamp> {
+        let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.take_if(|blocked| blocked.task.is_finished());
+        blocked.as_ref().map(|blocked| blocked.since)
     }
 
     fn is_blocked(&self) -> bool {
-        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
-        blocked.as_ref().is_some_and(|task| !task.is_finished())
-    }
-
-    fn record(&self, started_at: Instant, tier: Tier, look: Look) {
-        let now = self.clock.now();
-        let mut state = self.state();
-        state.started_at = Some(started_at);
-        state.tier = tier;
-        state.latency = Some(look.latency);
-        state.checked_at = Some(now);
-        let status = match look.outcome {
-            Ok(observation) => {
-                let observation = state.keep(observation, look.tier);
-                let (status, exceeded) = self.entry.thresholds.judge(&observation);
-                state.exceeded = exceeded;
-                state.successes_count = state.successes_count.saturating_add(1);
-                state.failures_count = 0;
-                state.failure = None;
-                status
-            }
-            Err(error) => {
-                state.failures_count = state.failures_count.saturating_add(1);
-                state.successes_count = 0;
-                state.failure = Some(ProbeFailure::from(&error));
-                state.exceeded.clear();
-                Status::Unhealthy
-            }
-        };
-        if status != state.status {
-            state.status = status;
-            state.since = now;
-        }
-    }
-}
-
-impl State {
-    /// Stores an observation; what only the inventory tier measures stays visible, and limited by thresholds, until the
-    /// next inventory.
-    fn keep(&mut self, mut observation: Observation, tier: Tier) -> Arc<Observation> {
-        if tier == Tier::Inventory {
-            let observation = Arc::new(observation);
-            self.inventory = Some(observation.clone());
-            self.observation = Some(observation.clone());
-            return observation;
-        }
-        if let Some(inventory) = &self.inventory {
-            let missing = |name: &str| observation.measurements.iter().all(|seen| seen.name != name);
-            let kept: Vec<_> = inventory.measurements.iter().filter(|old| missing(&old.name)).cloned().collect();
-            observation.measurements.extend(kept);
-        }
-        let observation = Arc::new(observation);
-        self.observation = Some(observation.clone());
-        observation
+        self.stuck_since().is_some()
     }
 }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Phase};
-use crate::health::{Finding, Observation};
+use crate::health::{Availability, Finding, Observation, ProbeCounts, Tier};
 use crate::service::ServiceId;
 use crate::stack::Criticality;
 
@@ -78,6 +78,37 @@ impl From<&Error> for ProbeFailure {
     }
 }
 
+/// A service's status on each axis; the three are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Axes {
+    /// Whether it answers.
+    pub reach: Status,
+    /// Whether it can serve.
+    pub ready: Status,
+    /// Whether it will be in trouble later.
+    pub risk: Status,
+}
+
+impl Axes {
+    /// The same on each.
+    pub(crate) const fn all(status: Status) -> Self {
+        Self { reach: status, ready: status, risk: status }
+    }
+}
+
+/// The last probe of one tier.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TierReport {
+    /// The tier.
+    pub tier: Tier,
+    /// When the last probe that could observe ended.
+    pub checked_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub latency_ms: f64,
+}
+
 /// What is known of one service.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -87,9 +118,11 @@ pub struct ServiceReport {
     /// Its kind.
     pub kind: &'static str,
     /// Where it is, redacted.
-    pub endpoint: String,
+    pub endpoint: Arc<str>,
     /// How it is.
     pub status: Status,
+    /// How it is on each axis.
+    pub axes: Axes,
     /// What its status means for the stack.
     pub criticality: Criticality,
     /// Since when it has this status.
@@ -98,24 +131,74 @@ pub struct ServiceReport {
     pub checked_at: Option<Timestamp>,
     /// How long the last probe took, in milliseconds.
     pub latency_ms: Option<f64>,
+    /// The last probe of each tier that could observe.
+    pub tiers: Vec<TierReport>,
+    /// How many probes there were.
+    pub attempts_count: u64,
     /// How many probes in a row could observe.
     pub successes_count: u64,
     /// How many probes in a row could not.
     pub failures_count: u64,
     /// Why the last probe could not observe.
     pub failure: Option<ProbeFailure>,
-    /// What the last successful probe saw.
-    #[serde(serialize_with = "serialize_shared")]
+    /// Since when a probe holds its thread, if one does: no other is started beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stuck_since: Option<Timestamp>,
+    /// Whether it turns so often that its transitions are not told.
+    pub flapping: bool,
+    /// The services that are the cause of its being unknown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caused_by: Vec<ServiceId>,
+    /// Until when it counts for nothing, if its maintenance was announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance_until: Option<Timestamp>,
+    /// How much of the time it was ready.
+    pub availability: Availability,
+    /// The groups that it is in.
+    pub groups: Arc<[String]>,
+    /// The services that must be ready before it.
+    pub dependencies: Arc<[String]>,
+    /// What the last successful probes saw, one of each tier.
     pub observation: Option<Arc<Observation>>,
-    /// Limits of [`Thresholds`](crate::health::Thresholds) that are exceeded.
+    /// What the rules and [`Thresholds`](crate::health::Thresholds) found in it.
     pub exceeded: Vec<Finding>,
+    /// What its probes came to since the process started.
+    #[serde(skip)]
+    pub counts: Arc<ProbeCounts>,
     /// The moment from which this report is too old to be believed.
     #[serde(skip)]
     pub(crate) stale_at: Option<Instant>,
+    /// Whether it was ever ready.
+    #[serde(skip)]
+    pub(crate) was_ready: bool,
 }
 
-fn serialize_shared<S: Serializer>(shared: &Option<Arc<Observation>>, serializer: S) -> Result<S::Ok, S::Error> {
-    shared.as_deref().serialize(serializer)
+impl ServiceReport {
+    /// All findings: what the probes found, and what the rules found in their measurements.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.observation.iter().flat_map(|seen| &seen.findings).chain(&self.exceeded)
+    }
+
+    /// Whether it counts for the status of its stack and groups: it does not while it is in maintenance.
+    #[must_use]
+    pub fn counts_now(&self) -> bool {
+        self.maintenance_until.is_none()
+    }
+}
+
+/// A group of services, such as `ready`, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct GroupReport {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it passes: each required member is ready. `startup` passes once each was; `live` passes unless one is
+    /// unhealthy.
+    pub passing: bool,
+    /// The worst of its members that count.
+    pub status: Status,
+    /// Its members.
+    pub members: Arc<[ServiceId]>,
 }
 
 /// What is known of a stack at one moment. Making it can't fail, and reading it does no I/O.
@@ -128,54 +211,32 @@ pub struct Report {
     pub generated_at: Timestamp,
     /// How the stack is: the worst of what counts.
     pub status: Status,
-    /// Whether the stack may get requests: each required service is healthy or degraded.
+    /// Whether the stack may get requests: its group `ready` passes, and it does not drain.
     pub ready: bool,
+    /// Whether [`begin_drain`](crate::Monitor::begin_drain) was called: it is not ready whatever its services are.
+    pub draining: bool,
+    /// How many reports the monitor published before this one.
+    pub sequence: u64,
+    /// `live`, `ready` and `startup`, then the stack's own groups.
+    pub groups: Vec<GroupReport>,
     /// One entry a service, in the stack's order.
-    pub services: Vec<ServiceReport>,
+    pub services: Vec<Arc<ServiceReport>>,
+    /// The earliest moment at which an entry becomes too old.
+    #[serde(skip)]
+    pub(crate) stale_at: Option<Instant>,
 }
 
 impl Report {
-    /// Folds the services' reports into one.
-    pub(crate) fn new(stack: String, generated_at: Timestamp, services: Vec<ServiceReport>) -> Self {
-        let status = services.iter().filter_map(weight).max().unwrap_or(Status::Healthy);
-        let required = |service: &&ServiceReport| service.criticality == Criticality::Required;
-        let ready = services.iter().filter(required).all(|service| service.status.is_ready());
-        Self { stack, generated_at, status, ready, services }
-    }
-
     /// The entry of one service.
     #[must_use]
     pub fn service(&self, id: &str) -> Option<&ServiceReport> {
-        self.services.iter().find(|service| service.id == id)
+        self.services.iter().find(|service| service.id == id).map(Arc::as_ref)
     }
 
-    /// The earliest moment at which an entry becomes too old.
-    pub(crate) fn stale_at(&self) -> Option<Instant> {
-        self.services.iter().filter(|service| service.status != Status::Unknown).filter_map(|s| s.stale_at).min()
-    }
-
-    /// The same report with each entry that is too old at `instant` turned to [`Status::Unknown`].
-    pub(crate) fn aged(&self, instant: Instant, now: Timestamp) -> Self {
-        let mut services = self.services.clone();
-        for service in &mut services {
-            let Some(stale_for) = service.stale_at.and_then(|stale_at| instant.checked_duration_since(stale_at)) else {
-                continue;
-            };
-            if service.status != Status::Unknown {
-                service.status = Status::Unknown;
-                service.since = now.checked_sub(stale_for).unwrap_or(now);
-            }
-        }
-        Self::new(self.stack.clone(), now, services)
-    }
-}
-
-/// What a service's status means for the stack's: an optional failure degrades, an informational one says nothing.
-fn weight(service: &ServiceReport) -> Option<Status> {
-    match service.criticality {
-        Criticality::Required => Some(service.status),
-        Criticality::Optional => Some(service.status.min(Status::Degraded)),
-        Criticality::Informational => None,
+    /// The entry of one group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&GroupReport> {
+        self.groups.iter().find(|group| group.name.as_ref() == name)
     }
 }
 
@@ -192,8 +253,11 @@ impl fmt::Display for Report {
             if let Some(failure) = &service.failure {
                 write!(f, "\n    {}: {}", failure.kind, failure.message)?;
             }
-            let findings = service.observation.iter().flat_map(|seen| &seen.findings).chain(&service.exceeded);
-            for finding in findings {
+            if !service.caused_by.is_empty() {
+                let causes: Vec<&str> = service.caused_by.iter().map(ServiceId::as_str).collect();
+                write!(f, "\n    because of {}", causes.join(", "))?;
+            }
+            for finding in service.findings() {
                 write!(f, "\n    {}: {}", finding.code, finding.message)?;
             }
         }

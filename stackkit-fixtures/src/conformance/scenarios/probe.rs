@@ -55,7 +55,7 @@ async fn up(target: &dyn Target) -> Outcome {
     let service = instance.service();
     check(service.faults().is_empty(), || format!("a sound configuration has faults: {:?}", service.faults()))?;
     let before = instance.content().await?;
-    for tier in [Tier::Ping, Tier::Vitals, Tier::Inventory, Tier::Vitals] {
+    for tier in health(&service)?.tiers().iter().copied() {
         let observation = probe(&service, tier).await?;
         let seen = !observation.measurements.is_empty() || !observation.info.is_empty();
         check(seen || tier == Tier::Ping, || format!("{tier:?} observed nothing"))?;

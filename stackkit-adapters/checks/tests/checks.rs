@@ -1,0 +1,1 @@
+//! The checks, run against real listeners, processes and directories.

@@ -1,0 +1,92 @@
+//! What must be ready before what: the checks of a stack's graph. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::health::{HealthCheck, LIVE, Tier};
+use crate::service::{ConfigFault, SERVICE_ID_BYTES_MAX, is_safe_name};
+use crate::stack::StackEntry;
+
+/// Double ids, unknown dependencies, one circle if there is any.
+pub(crate) fn graph_faults(entries: &[StackEntry]) -> Vec<ConfigFault> {
+    let mut faults = Vec::new();
+    let mut graph: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for entry in entries {
+        let id = entry.service.id().as_str();
+        if graph.insert(id, entry.after.iter().map(String::as_str).collect()).is_some() {
+            faults.push(ConfigFault::error("stack.id.double", format!("two services are called {id}")));
+        }
+    }
+    for (id, after) in &graph {
+        for unknown in after.iter().filter(|dependency| !graph.contains_key(*dependency)) {
+            let message = format!("{id} comes after {unknown}, which is not in the stack");
+            faults.push(ConfigFault::error("stack.after.unknown", message));
+        }
+    }
+    if let Some(circle) = circle(&graph) {
+        let message = format!("these services wait for each other in a circle: {}", circle.join(" -> "));
+        faults.push(ConfigFault::error("stack.after.circle", message));
+    }
+    faults
+}
+
+/// Faults of one entry's groups: a group's name is a path segment and a label; what is asked over a network can't say that
+/// this process lives.
+pub(crate) fn group_faults(entry: &StackEntry) -> Vec<ConfigFault> {
+    let id = entry.service.id();
+    let mut faults = Vec::new();
+    for name in entry.groups.iter().filter(|name| !is_safe_name(name, SERVICE_ID_BYTES_MAX)) {
+        let message = format!("{id}: group name {name:?} is not 1 to {SERVICE_ID_BYTES_MAX} of a-z A-Z 0-9 . _ -");
+        faults.push(ConfigFault::error("stack.group.name", message));
+    }
+    let tiers = entry.service.health_check().map_or(&[][..], HealthCheck::tiers);
+    let is_remote = tiers.iter().any(|tier| *tier != Tier::Process);
+    if is_remote && entry.groups.iter().any(|group| group == LIVE) {
+        let message = format!(
+            "{id} is in the group live and asks a server: its failure would restart this process; put it in ready or startup"
+        );
+        faults.push(ConfigFault::error("stack.live.remote", message));
+    }
+    faults
+}
+
+/// One circle, from a service back to itself: `a`, `b`, `a`.
+fn circle<'a>(graph: &BTreeMap<&'a str, Vec<&'a str>>) -> Option<Vec<&'a str>> {
+    let mut left: BTreeMap<&str, &Vec<&str>> = graph.iter().map(|(id, after)| (*id, after)).collect();
+    // Takes away what waits for nothing that is left, until nothing more can go: all that stays is in a circle or waits for one.
+    loop {
+        let ids: Vec<&str> = left.keys().copied().collect();
+        left.retain(|_, after| after.iter().any(|dependency| ids.contains(dependency)));
+        if left.len() == ids.len() {
+            break;
+        }
+    }
+    // So each of them waits for another of them, and following that leads back sooner or later.
+    let mut path = vec![*left.keys().next()?];
+    loop {
+        let next = left.get(path.last()?)?.iter().copied().find(|dependency| left.contains_key(dependency))?;
+        if let Some(start) = path.iter().position(|seen| *seen == next) {
+            path.push(next);
+            return Some(path.split_off(start));
+        }
+        path.push(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circle_of(edges: &[(&'static str, &[&'static str])]) -> Option<String> {
+        let graph = edges.iter().map(|(id, after)| (*id, after.to_vec())).collect();
+        circle(&graph).map(|path| path.join(" "))
+    }
+
+    #[test]
+    fn only_the_circle_is_named() {
+        assert_eq!(circle_of(&[("a", &["b"]), ("b", &["a"]), ("c", &["a"]), ("d", &[])]).unwrap(), "a b a");
+        assert_eq!(circle_of(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])]).unwrap(), "b c b");
+        assert_eq!(circle_of(&[("self", &["self"])]).unwrap(), "self self");
+        assert_eq!(circle_of(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])]), None);
+        assert_eq!(circle_of(&[("a", &["missing"])]), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Waiting until a stack is ready, and the words that say why it is not.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::error::{Error, ErrorKind};
+use crate::health::{READY, Report, ServiceReport, Status};
+use crate::service::ServiceId;
+use crate::stack::Criticality;
+
+/// What is waited for.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// These services and all that they need; empty for the group `ready`.
+    pub(crate) ids: &'a [String],
+}
+
+impl Wanted<'_> {
+    fn has(&self, service: &ServiceReport) -> bool {
+        match self.ids.is_empty() {
+            true => {
+                service.criticality == Criticality::Required
+                    && service.counts_now()
+                    && service.groups.iter().any(|group| group == READY)
+            }
+            false => self.ids.iter().any(|id| service.id == id.as_str()),
+        }
+    }
+
+    /// Whether all of it is ready.
+    pub(crate) fn is_ready(&self, report: &Report) -> bool {
+        match self.ids.is_empty() {
+            true => report.ready,
+            false => self.missing(report).next().is_none(),
+        }
+    }
+
+    fn missing<'a>(&'a self, report: &'a Report) -> impl Iterator<Item = &'a ServiceReport> {
+        let services = report.services.iter().map(AsRef::as_ref);
+        services.filter(|service| self.has(service) && !service.status.is_ready())
+    }
+
+    /// The failure that waiting can't mend, if there is one. Its text names the service, the code and the facts already,
+    /// as every probe failure does. A service whose dependency is not ready yet may still be mended by it.
+    pub(crate) fn permanent_failure(&self, report: &Report) -> Option<Error> {
+        let is_ready = |id: &String| report.service(id).is_none_or(|service| service.status.is_ready());
+        let alone = self.missing(report).filter(|service| service.dependencies.iter().all(is_ready));
+        let failures = alone.filter_map(|service| service.failure.as_ref());
+        let failure = failures.into_iter().find(|failure| !failure.kind.mends_by_waiting())?;
+        let mut error = Error::new(failure.kind, format!("waiting can't mend this: {}", failure.message));
+        if let Some(phase) = failure.phase {
+            error = error.with_phase(phase);
+        }
+        Some(match &failure.code {
+            Some(code) => error.with_code(code.clone()),
+            None => error,
+        })
+    }
+
+    /// Names each service that is not ready, and why.
+    pub(crate) fn not_ready(&self, report: &Report, timeout: Duration, now: Timestamp) -> Error {
+        let missing: Vec<String> = self.missing(report).map(|service| words(service, now)).collect();
+        let what = match (missing.is_empty(), report.draining) {
+            (true, true) => "the stack drains".to_owned(),
+            _ => missing.join("; "),
+        };
+        Error::new(ErrorKind::Timeout, format!("not ready after {timeout:?}: {what}"))
+            .with_operation("wait until ready")
+    }
+}
+
+/// `db: unhealthy for 4.2 s after 7 probes, unreachable at connect, ECONNREFUSED: …`.
+fn words(service: &ServiceReport, now: Timestamp) -> String {
+    let mut words = format!("{}: {}", service.id, service.status);
+    if service.attempts_count == 0 {
+        words.push_str(", no probe has ended yet");
+        return words;
+    }
+    let seconds = Duration::try_from(now.duration_since(service.since)).unwrap_or_default().as_secs_f64();
+    let probes = if service.attempts_count == 1 { "probe" } else { "probes" };
+    // Writing to a `String` can't fail.
+    let _ = write!(words, " for {seconds:.1} s after {} {probes}", service.attempts_count);
+    if !service.caused_by.is_empty() {
+        let causes: Vec<&str> = service.caused_by.iter().map(ServiceId::as_str).collect();
+        let _ = write!(words, " because of {}", causes.join(", "));
+    }
+    if let Some(failure) = &service.failure {
+        let _ = write!(words, ", {}", failure.kind);
+        if let Some(phase) = failure.phase {
+            let _ = write!(words, " at {}", phase.as_str());
+        }
+        if let Some(code) = &failure.code {
+            let _ = write!(words, ", {code}");
+        }
+        let own = failure.message.strip_prefix(service.id.as_str()).and_then(|rest| rest.strip_prefix(": "));
+        let _ = write!(words, ": {}", own.unwrap_or(&failure.message));
+    } else if service.status == Status::Unhealthy {
+        let codes: Vec<&str> = service.findings().map(|finding| finding.code.as_ref()).collect();
+        let _ = write!(words, ": {}", codes.join(", "));
+    }
+    words
+}

@@ -47,7 +47,11 @@ impl Dumped {
 /// # Cancel safety
 /// That of a probe.
 pub async fn probe(service: &Arc<dyn Service>, tier: Tier) -> Result<Observation> {
-    let deadline = Clock::system().instant() + PROBE_DEADLINE;
+    probe_within(service, tier, PROBE_DEADLINE).await
+}
+
+pub(crate) async fn probe_within(service: &Arc<dyn Service>, tier: Tier, limit: Duration) -> Result<Observation> {
+    let deadline = Clock::system().instant() + limit;
     let cx = ProbeContext::new(tier, deadline);
     let late = |_elapsed| Error::new(stackkit_core::ErrorKind::Timeout, "the probe did not end by its deadline");
     tokio::time::timeout_at(deadline, health(service)?.probe(&cx)).await.map_err(late)?
@@ -89,6 +93,12 @@ pub(crate) fn expecting(dumped: &Dumped) -> RestoreContext {
 pub(crate) fn health(service: &Arc<dyn Service>) -> Result<&dyn HealthCheck> {
     let unsupported = || Error::new(stackkit_core::ErrorKind::Unsupported, "the service has no health check");
     service.health_check().ok_or_else(unsupported)
+}
+
+/// The highest tier but the inventory: the one that the runner asks first, and while the service fails.
+pub(crate) fn deciding_tier(service: &Arc<dyn Service>) -> Result<Tier> {
+    let tiers = health(service)?.tiers().iter().copied();
+    Ok(tiers.filter(|tier| *tier != Tier::Inventory).max().unwrap_or_default())
 }
 
 pub(crate) fn provider(service: &Arc<dyn Service>) -> Result<&dyn BackupProvider> {

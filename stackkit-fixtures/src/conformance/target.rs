@@ -56,6 +56,11 @@ pub trait Target: Send + Sync + 'static {
     /// The store's name, as `STACKKIT_REQUIRE` spells it: `redis`.
     fn name(&self) -> &'static str;
 
+    /// The first word of its findings' codes: its name, unless overridden.
+    fn code_prefix(&self) -> &'static str {
+        self.name()
+    }
+
     /// What it can do.
     fn capabilities(&self) -> Vec<Capability>;
 

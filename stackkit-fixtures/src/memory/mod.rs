@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use stackkit_core::health::{Metric, Rule, Tier};
 use stackkit_core::{
     BackupProvider, Endpoint, Error, ErrorKind, HealthCheck, Observation, Phase, ProbeContext, Result, Secret, Service,
     ServiceId,
@@ -15,6 +16,12 @@ use stackkit_core::{
 
 /// What the store holds: values by key, both any bytes.
 type Objects = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// From this many objects on a test should ask itself what it does.
+const OBJECTS_WARNING: f64 = 1e6;
+
+/// What a probe measures.
+const METRICS: &[Metric] = &[Metric::gauge("objects_count", "the map's length", "Objects in the store").on(Tier::Ping)];
 
 /// A key-value store in memory, with a health check and a backup provider.
 ///
@@ -172,5 +179,15 @@ impl HealthCheck for MemoryStore {
         let objects = self.connect()?.snapshot();
         let count = u32::try_from(objects.len()).unwrap_or(u32::MAX);
         Ok(Observation::new().gauge("objects_count", count.into()).info("version", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        METRICS
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let hint = "clear the store, or keep less in it";
+        let rule = Rule::above("objects_count", "memory.objects.many").warning(OBJECTS_WARNING);
+        vec![rule.saying("there are too many objects for a store in memory", hint)]
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use stackkit_core::backup::{
     ArtifactInfo, ArtifactReader, ArtifactReceipt, ArtifactSink, ArtifactSource, ArtifactSpec, ArtifactWriter,
     DumpContext, DumpReport, Inspection, PointInTime, RestoreContext, RestoreOptions, RestorePlan, RestoreReport,
 };
+use stackkit_core::health::{Axis, Finding, Metric, Rule, Severity, Tier};
 use stackkit_core::{
     BackupProvider, Census, Dump, Endpoint, Error, ErrorKind, HealthCheck, Observation, ProbeContext, Result, Secret,
     Service, ServiceId,
@@ -23,6 +25,14 @@ use stackkit_fixtures::conformance::{
 /// What is wrong with the store, and which scenario is about it.
 const DEFECTS: &[(Defect, &str)] = &[
     (Defect::MetricWithoutUnit, "metrics_carry_units"),
+    (Defect::MetricUnknown, "metrics_are_in_the_catalogue"),
+    (Defect::MetricOfAnotherKind, "metrics_are_in_the_catalogue"),
+    (Defect::CatalogueWithoutHelp, "metrics_are_in_the_catalogue"),
+    (Defect::RuleOfNothing, "rules_fit_the_catalogue"),
+    (Defect::RuleWithoutHint, "rules_fit_the_catalogue"),
+    (Defect::ForeignCode, "codes_carry_the_prefix"),
+    (Defect::DroppedProbeHolds, "a_dropped_probe_does_not_delay_the_next"),
+    (Defect::ConnectionsPile, "probes_hold_one_connection"),
     (Defect::WrongKind, "wrong_password_is_unauthenticated"),
     (Defect::SecretInDebug, "no_secret_in_any_output"),
     (Defect::SinkErrorIgnored, "sink_error_stops_the_dump"),
@@ -41,6 +51,14 @@ const DEFECTS: &[(Defect, &str)] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     MetricWithoutUnit,
+    MetricUnknown,
+    MetricOfAnotherKind,
+    CatalogueWithoutHelp,
+    RuleOfNothing,
+    RuleWithoutHint,
+    ForeignCode,
+    DroppedProbeHolds,
+    ConnectionsPile,
     WrongKind,
     SecretInDebug,
     SinkErrorIgnored,
@@ -84,18 +102,24 @@ impl Target for DefectiveTarget {
     }
 
     async fn instance(&self) -> Result<Box<dyn Instance>> {
-        Ok(Box::new(DefectiveInstance { sound: targets::memory().instance().await?, defect: self.0 }))
+        Ok(Box::new(DefectiveInstance {
+            sound: targets::memory().instance().await?,
+            defect: self.0,
+            probes: Arc::default(),
+        }))
     }
 }
 
 struct DefectiveInstance {
     sound: Box<dyn Instance>,
     defect: Defect,
+    probes: Arc<AtomicU64>,
 }
 
 impl DefectiveInstance {
     fn wrap(&self, sound: Arc<dyn Service>) -> Arc<dyn Service> {
-        Arc::new(Defective { sound, secret: self.sound.password(), defect: self.defect })
+        let (probes, is_held) = (Arc::clone(&self.probes), AtomicBool::new(false));
+        Arc::new(Defective { sound, secret: self.sound.password(), defect: self.defect, probes, is_held })
     }
 }
 
@@ -130,7 +154,10 @@ impl Instance for DefectiveInstance {
     }
 
     async fn held(&self) -> Result<u64> {
-        self.sound.held().await
+        match self.defect {
+            Defect::ConnectionsPile => Ok(self.probes.load(Ordering::SeqCst)),
+            _ => self.sound.held().await,
+        }
     }
 
     async fn vendor_reads(&self, artifact: &ArtifactInfo, file: &Path) -> Result<()> {
@@ -142,11 +169,17 @@ struct Defective {
     sound: Arc<dyn Service>,
     secret: Option<Secret>,
     defect: Defect,
+    probes: Arc<AtomicU64>,
+    is_held: AtomicBool,
 }
 
 impl Defective {
     fn provider(&self) -> &dyn BackupProvider {
         self.sound.backup_provider().expect("the store in memory has one")
+    }
+
+    fn sound_check(&self) -> &dyn HealthCheck {
+        self.sound.health_check().expect("the store in memory has one")
     }
 
     fn has(&self, defect: Defect) -> bool {
@@ -195,12 +228,39 @@ impl Service for Defective {
 #[async_trait]
 impl HealthCheck for Defective {
     async fn probe(&self, cx: &ProbeContext) -> Result<Observation> {
-        let observed = self.sound.health_check().expect("the store in memory has one").probe(cx).await;
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        if self.has(Defect::DroppedProbeHolds) {
+            if self.is_held.swap(true, Ordering::SeqCst) {
+                tokio::time::sleep_until(cx.deadline()).await;
+            }
+            tokio::task::yield_now().await;
+            self.is_held.store(false, Ordering::SeqCst);
+        }
+        let observed = self.sound_check().probe(cx).await;
         match self.defect {
             Defect::MetricWithoutUnit => observed.map(|observation| observation.gauge("objects", 1.0)),
+            Defect::MetricUnknown => observed.map(|observation| observation.gauge("dreams_count", 1.0)),
+            Defect::MetricOfAnotherKind => observed.map(|_| Observation::new().counter("objects_count", 1.0)),
+            Defect::ForeignCode => observed.map(|observation| {
+                observation.finding(Finding::new("moon.full", Axis::Risk, Severity::Info, "the moon is full"))
+            }),
             Defect::WrongKind => observed.map_err(|error| error.with_kind(ErrorKind::Unreachable)),
             _ => observed,
         }
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        const HELPLESS: &[Metric] = &[Metric::gauge("objects_count", "the map's length", "").on(Tier::Ping)];
+        if self.has(Defect::CatalogueWithoutHelp) { HELPLESS } else { self.sound_check().metrics() }
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let rule = match self.defect {
+            Defect::RuleOfNothing => Rule::above("dreams_count", "memory.dreams.many").saying("dreams", "wake up"),
+            Defect::RuleWithoutHint => Rule::above("objects_count", "memory.objects.few"),
+            _ => return self.sound_check().rules(),
+        };
+        vec![rule.warning(1.0)]
     }
 }
 

@@ -1,13 +1,15 @@
 //! What a probe promises.
 
-use std::collections::HashSet;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use stackkit_core::health::{Measurement, MeasurementKind, MeasurementValue, Tier};
-use stackkit_core::{Clock, ErrorKind, Observation, ProbeContext, Secret, Service};
+use stackkit_core::health::Tier;
+use stackkit_core::{Clock, ErrorKind, ProbeContext, Secret, Service};
 
-use crate::conformance::context::{health, probe, released};
+use crate::conformance::context::{PROBE_DEADLINE, deciding_tier, health, probe, probe_within, released};
 use crate::conformance::outcome::{Failure, Outcome, check, refused, same};
 use crate::conformance::runner::Scenario;
 use crate::conformance::target::{Capability, Fault, Instance, Seed, Target};
@@ -32,9 +34,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: |target| Box::pin(black_hole(target)),
     },
     Scenario {
-        name: "metrics_carry_units",
+        name: "a_dropped_probe_does_not_delay_the_next",
         needs: &[Capability::Health],
-        run: |target| Box::pin(metrics_carry_units(target)),
+        run: |target| Box::pin(dropped(target)),
+    },
+    Scenario {
+        name: "probes_hold_one_connection",
+        needs: &[Capability::Health],
+        run: |target| Box::pin(one_connection(target)),
     },
     Scenario { name: "reset_drops_what_is_warm", needs: &[Capability::Health], run: |target| Box::pin(reset(target)) },
 ];
@@ -46,8 +53,12 @@ const SHORT_DEADLINE: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_millis(700);
 /// How long a connection may take to be seen as closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// The last words of a measurement's name.
-const UNITS: [&str; 7] = ["bytes", "seconds", "ms", "ratio", "percent", "bool", "count"];
+/// How long what a probe opened beside its connection may take to be gone.
+const PILE_DEADLINE: Duration = Duration::from_secs(5);
+/// After how many polls a probe is dropped: each one leaves it at another await.
+const POLLS_BEFORE_DROP: std::ops::RangeInclusive<u32> = 1..=4;
+/// How often every tier is probed before connections are counted.
+const ROUNDS: usize = 3;
 
 async fn up(target: &dyn Target) -> Outcome {
     let instance = target.instance().await?;
@@ -59,9 +70,6 @@ async fn up(target: &dyn Target) -> Outcome {
         let observation = probe(&service, tier).await?;
         let seen = !observation.measurements.is_empty() || !observation.info.is_empty();
         check(seen || tier == Tier::Ping, || format!("{tier:?} observed nothing"))?;
-        check(observation.findings.iter().all(|finding| finding.code.contains('.')), || {
-            format!("a finding has no code: {:?}", observation.findings)
-        })?;
     }
     same("the content after probing", &before, &instance.content().await?)
 }
@@ -115,7 +123,7 @@ async fn black_hole(target: &dyn Target) -> Outcome {
 async fn swallowed_probe(service: &Arc<dyn Service>) -> Outcome {
     let clock = Clock::system();
     let start = clock.instant();
-    let cx = ProbeContext::new(Tier::Vitals, start + SHORT_DEADLINE);
+    let cx = ProbeContext::new(deciding_tier(service)?, start + SHORT_DEADLINE);
     let probe = tokio::time::timeout_at(cx.deadline() + SLACK / 2, health(service)?.probe(&cx));
     match probe.await {
         Ok(outcome) => drop(refused("a probe into a black hole", &[ErrorKind::Timeout], outcome)?),
@@ -128,65 +136,63 @@ async fn swallowed_probe(service: &Arc<dyn Service>) -> Outcome {
     Ok(())
 }
 
-async fn metrics_carry_units(target: &dyn Target) -> Outcome {
+/// Contract: dropping the future drops the connection, so what the server still works at is nobody's wait.
+async fn dropped(target: &dyn Target) -> Outcome {
     let instance = target.instance().await?;
     instance.seed(Seed::Small).await?;
     let service = instance.service();
-    let first = probe(&service, Tier::Inventory).await?;
-    let cx = ProbeContext::new(Tier::Inventory, Clock::system().instant() + CLOSE_DEADLINE);
-    let second = health(&service)?.probe(&cx.with_previous(Some(Arc::new(first.clone())))).await?;
-    for observation in [&first, &second] {
-        let mut seen = HashSet::new();
-        for measurement in &observation.measurements {
-            check_measurement(measurement)?;
-            let id = (measurement.name.clone(), measurement.labels.clone().into_iter().collect::<Vec<_>>());
-            check(seen.insert(id), || format!("{} is there twice", measurement.name))?;
+    let (deciding, clock) = (deciding_tier(&service)?, Clock::system());
+    for tier in health(&service)?.tiers().iter().copied() {
+        for polls in POLLS_BEFORE_DROP {
+            let cx = ProbeContext::new(tier, clock.instant() + PROBE_DEADLINE);
+            drop_after(polls, health(&service)?.probe(&cx)).await;
+            let next = probe_within(&service, deciding, FAST).await.err();
+            check(next.is_none(), || format!("after a dropped probe of the tier {tier} the next one fails: {next:?}"))?;
         }
     }
-    counters_only_rise(&first, &second)
-}
-
-fn check_measurement(measurement: &Measurement) -> Outcome {
-    let name = &measurement.name;
-    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    check(plain && !name.is_empty(), || format!("{name:?} is not snake case"))?;
-    let unit = name.rsplit('_').next().unwrap_or_default();
-    check(UNITS.contains(&unit), || format!("{name:?} does not end in a unit: {UNITS:?}"))?;
-    let MeasurementValue::Value(value) = measurement.value else { return Ok(()) };
-    let whole = value.fract() == 0.0;
-    let fits = match unit {
-        "bytes" | "count" => whole && value >= 0.0,
-        "bool" => value == 0.0 || value == 1.0,
-        "percent" => (0.0..=100.0).contains(&value),
-        "ratio" => value >= 0.0,
-        // A duration may be negative: a clock that goes behind.
-        _ => measurement.kind == MeasurementKind::Gauge || value >= 0.0,
-    };
-    check(value.is_finite() && fits, || format!("{name} = {value} is no value of its unit"))
-}
-
-fn counters_only_rise(first: &Observation, second: &Observation) -> Outcome {
-    let counters = first.measurements.iter().filter(|measurement| measurement.kind == MeasurementKind::Counter);
-    for before in counters {
-        let same_one = |later: &&Measurement| later.name == before.name && later.labels == before.labels;
-        let later = second.measurements.iter().find(same_one);
-        let (MeasurementValue::Value(was), Some(MeasurementValue::Value(is))) =
-            (&before.value, later.map(|m| &m.value))
-        else {
-            continue;
-        };
-        check(is >= was, || format!("the counter {} fell from {was} to {is}", before.name))?;
-    }
     Ok(())
+}
+
+/// Polls so many times at most.
+async fn drop_after<T>(polls: u32, work: impl Future<Output = T>) {
+    let (mut work, mut left) = (pin!(work), polls);
+    poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx).map(drop);
+        left = left.saturating_sub(1);
+        if left == 0 { Poll::Ready(()) } else { polled }
+    })
+    .await;
+}
+
+/// Contract: one connection per target, however often and at whatever tier it is probed; what a probe opened beside it
+/// is closed with it.
+async fn one_connection(target: &dyn Target) -> Outcome {
+    let instance = target.instance().await?;
+    let service = instance.service();
+    for _ in 0..ROUNDS {
+        for tier in health(&service)?.tiers().iter().copied() {
+            probe(&service, tier).await?;
+        }
+    }
+    let one_at_most = async || match instance.held().await {
+        Ok(0 | 1) => Some(Ok(())),
+        Ok(_) => None,
+        Err(error) => Some(Err(Failure::from(error))),
+    };
+    let waited = wait_until("the store holds one connection at most", PILE_DEADLINE, one_at_most).await;
+    waited.unwrap_or_else(|_late| {
+        check(false, || "several connections are left of probes one after the other".to_owned())
+    })
 }
 
 async fn reset(target: &dyn Target) -> Outcome {
     let instance = target.instance().await?;
     let service = instance.service();
-    probe(&service, Tier::Vitals).await?;
+    let tier = deciding_tier(&service)?;
+    probe(&service, tier).await?;
     health(&service)?.reset().await;
     released(instance.as_ref()).await?;
-    probe(&service, Tier::Vitals).await.map(drop).map_err(Failure::from)
+    probe(&service, tier).await.map(drop).map_err(Failure::from)
 }
 
 fn handle(instance: &dyn Instance, fault: &Fault) -> Outcome<Arc<dyn Service>> {
@@ -196,7 +202,7 @@ fn handle(instance: &dyn Instance, fault: &Fault) -> Outcome<Arc<dyn Service>> {
 async fn fails_fast(service: &Arc<dyn Service>, kinds: &[ErrorKind]) -> Outcome<stackkit_core::Error> {
     let clock = Clock::system();
     let start = clock.instant();
-    let error = refused("the probe", kinds, probe(service, Tier::Vitals).await)?;
+    let error = refused("the probe", kinds, probe(service, deciding_tier(service)?).await)?;
     let took = clock.instant() - start;
     check(took < FAST, || format!("the failure took {took:?}"))?;
     Ok(error)

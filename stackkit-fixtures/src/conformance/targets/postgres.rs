@@ -105,6 +105,10 @@ impl Target for PostgresTarget {
         "postgres"
     }
 
+    fn code_prefix(&self) -> &'static str {
+        "pg"
+    }
+
     fn capabilities(&self) -> Vec<Capability> {
         use Capability::{Backup, Health, Network, Password, VendorTool};
         vec![Health, Backup, Network, Password, VendorTool]

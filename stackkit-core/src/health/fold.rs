@@ -152,15 +152,9 @@ impl Group {
 
     fn report(&self, services: &[Arc<ServiceReport>]) -> GroupReport {
         let members = || self.positions.iter().filter_map(|position| services.get(*position)).map(Arc::as_ref);
-        let required = |service: &&ServiceReport| service.criticality == Criticality::Required && service.counts_now();
-        let passes = |service: &ServiceReport| match self.name.as_ref() {
-            LIVE => service.status != Status::Unhealthy,
-            STARTUP => service.was_ready,
-            _ => service.status.is_ready(),
-        };
         GroupReport {
             name: self.name.clone(),
-            passing: members().filter(required).all(passes),
+            passing: members().filter(|member| member.is_decisive()).all(|member| member.passes(&self.name)),
             status: members().filter_map(weight).max().unwrap_or(Status::Healthy),
             members: self.members.clone(),
         }

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::state::{Look, Measure, State};
-use crate::health::{Axes, HealthCheck, History, Observation, ProbeContext, ServiceReport, Status, Tier};
+use crate::health::{Axes, HealthCheck, History, Metric, Observation, ProbeContext, ServiceReport, Status, Tier};
 use crate::service::ServiceId;
 use crate::stack::StackEntry;
 
@@ -80,6 +80,10 @@ impl Prober {
 
     pub(crate) fn entry(&self) -> &StackEntry {
         &self.entry
+    }
+
+    pub(crate) fn metrics(&self) -> &'static [Metric] {
+        self.measure.metrics
     }
 
     pub(crate) fn id(&self) -> &ServiceId {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Phase};
-use crate::health::{Availability, Finding, Observation, ProbeCounts, Tier};
+use crate::health::{Availability, Finding, LIVE, Observation, ProbeCounts, STARTUP, Tier};
 use crate::service::ServiceId;
 use crate::stack::Criticality;
 
@@ -177,6 +177,22 @@ impl ServiceReport {
     /// All findings: what the probes found, and what the rules found in their measurements.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.observation.iter().flat_map(|seen| &seen.findings).chain(&self.exceeded)
+    }
+
+    /// Whether a group may pass with it: it is ready; for [`LIVE`] it is not unhealthy, for [`STARTUP`] it was ready once.
+    #[must_use]
+    pub fn passes(&self, group: &str) -> bool {
+        match group {
+            LIVE => self.status != Status::Unhealthy,
+            STARTUP => self.was_ready,
+            _ => self.status.is_ready(),
+        }
+    }
+
+    /// Whether the group hangs on it: it is required, and not in maintenance.
+    #[must_use]
+    pub fn is_decisive(&self) -> bool {
+        self.criticality == Criticality::Required && self.counts_now()
     }
 
     /// Whether it counts for the status of its stack and groups: it does not while it is in maintenance.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::health::fold::{Moment, Shape};
-use crate::health::{History, Prober, Report};
+use crate::health::{History, Metric, Prober, Report};
 
 /// Reads the reports of a [`Monitor`](crate::Monitor); cheap to clone.
 #[derive(Clone)]
@@ -51,6 +51,12 @@ impl Snapshot {
     #[must_use]
     pub fn history(&self, id: &str) -> Option<History> {
         self.probers.iter().find(|prober| *prober.id() == id).map(|prober| prober.history())
+    }
+
+    /// What the check of one service measures, as its [catalogue](crate::HealthCheck::metrics) says; empty if there is none.
+    #[must_use]
+    pub fn metrics(&self, id: &str) -> &'static [Metric] {
+        self.probers.iter().find(|prober| *prober.id() == id).map_or(&[], |prober| prober.metrics())
     }
 
     fn aged(&self, published: &Report, instant: Instant) -> Arc<Report> {

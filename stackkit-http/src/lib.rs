@@ -2,6 +2,7 @@
 
 mod json;
 mod router;
+mod status;
 mod text;
 
 pub use json::HEALTH_SCHEMA;

@@ -59,6 +59,12 @@ impl Snapshot {
         self.probers.iter().find(|prober| *prober.id() == id).map_or(&[], |prober| prober.metrics())
     }
 
+    /// The clock of the stack: a report's ages count up to its present.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     fn aged(&self, published: &Report, instant: Instant) -> Arc<Report> {
         let mut aged = self.aged.lock().unwrap_or_else(PoisonError::into_inner);
         let before = aged.as_ref().filter(|aged| aged.sequence > published.sequence);

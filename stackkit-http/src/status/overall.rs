@@ -1,0 +1,84 @@
+//! What is said of the whole stack, large.
+
+use jiff::Timestamp;
+use stackkit_core::Report;
+use stackkit_core::health::{ServiceReport, Status};
+
+use super::html::{Text, absolute, ago, class, icon, moment, word};
+
+/// How many services the sentence names; the rows name all.
+const NAMED_MAX: usize = 3;
+
+/// The head of the page: the state in one word, and one sentence.
+pub(super) fn html(report: &Report, now: Timestamp) -> String {
+    let class = class(report.status);
+    let mut chips = vec![match (report.draining, report.ready) {
+        (true, _) => chip("drain", "Draining: it takes no new requests"),
+        (false, true) => chip("ready", "Ready for requests"),
+        (false, false) => chip("unready", "Not ready for requests"),
+    }];
+    for service in &report.services {
+        if let Some(until) = service.maintenance_until {
+            let text = format!("{} in maintenance until {}", Text(service.id.as_str()), moment(until, now));
+            chips.push(chip("maintenance", &text));
+        }
+    }
+    format!(
+        r#"<section class="hero {class}" id="overall" data-now="{now}" data-icon="{favicon}" aria-label="Overall state"><p class="stack">{stack}</p><div id="verdict" role="status" aria-live="polite"><h1>{icon}<span>{word}</span></h1><p class="sentence">{sentence}</p></div><ul class="chips" role="list">{chips}</ul><p class="made" id="made">As of <time datetime="{at}">{absolute}</time>, <span>{ago} ago</span></p></section>"#,
+        stack = Text(&report.stack),
+        icon = icon(class),
+        word = word(report.status),
+        sentence = sentence(report),
+        chips = chips.concat(),
+        at = report.generated_at,
+        favicon = favicon(report.status),
+        absolute = absolute(report.generated_at),
+        ago = ago(report.generated_at, now),
+    )
+}
+
+fn chip(class: &str, text: &str) -> String {
+    format!(r#"<li class="chip {class}">{text}</li>"#)
+}
+
+/// Which services are not healthy, the worst first; a cause and not what it causes.
+fn sentence(report: &Report) -> String {
+    let is_told = |service: &&ServiceReport| {
+        service.status != Status::Healthy && service.counts_now() && service.caused_by.is_empty()
+    };
+    let mut bad: Vec<&ServiceReport> = report.services.iter().map(AsRef::as_ref).filter(is_told).collect();
+    bad.sort_by_key(|service| std::cmp::Reverse(service.status));
+    let count = report.services.len();
+    if bad.is_empty() {
+        return match count {
+            0 => "Nothing is watched.".to_owned(),
+            1 => "The one service is healthy.".to_owned(),
+            _ => format!("All {count} services are healthy."),
+        };
+    }
+    let named = bad.iter().take(NAMED_MAX);
+    let mut parts: Vec<String> =
+        named.map(|service| format!("{} is {}", Text(service.id.as_str()), service.status)).collect();
+    if bad.len() > NAMED_MAX {
+        parts.push(format!("{} more need a look", bad.len() - NAMED_MAX));
+    }
+    let suffering = report.services.iter().filter(|service| !service.caused_by.is_empty()).count();
+    match suffering {
+        0 => format!("{}.", parts.join("; ")),
+        1 => format!("{}; 1 service suffers from it.", parts.join("; ")),
+        _ => format!("{}; {suffering} services suffer from it.", parts.join("; ")),
+    }
+}
+
+/// The icon of the browser's tab: the state's shape in its colour.
+pub(super) fn favicon(status: Status) -> String {
+    let (colour, shape) = match status {
+        Status::Healthy => ("0b7a4b", "%3Ccircle cx='8' cy='8' r='7'/%3E"),
+        Status::Degraded => ("e8a317", "%3Cpath d='M8 1l7 13H1z'/%3E"),
+        Status::Unknown => ("6b7885", "%3Cpath d='M8 1l7 7-7 7-7-7z'/%3E"),
+        Status::Unhealthy => ("c4271b", "%3Cpath d='M2 2h12v12H2z'/%3E"),
+    };
+    format!(
+        "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='%23{colour}'%3E{shape}%3C/svg%3E"
+    )
+}

@@ -7,6 +7,7 @@ mod command_line;
 mod drill;
 mod faults;
 mod freshness;
+mod health_faults;
 mod keys;
 mod programs;
 mod prune;
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
         ("strangers", strangers::TESTS),
         ("tls", tls::TESTS),
     ];
-    let trials: Vec<Trial> =
+    let mut trials: Vec<Trial> =
         modules.iter().flat_map(|(module, tests)| tests.iter().map(move |test| test.trial(module))).collect();
+    trials.extend(health_faults::tests().map(|test| test.trial("health_faults")));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -108,7 +108,9 @@ async fn check_now_probes_all_at_once_and_a_hang_ends_at_its_deadline() {
     let started = Instant::now();
     // In a task, as a handler of a server is: the future must be `Send`.
     let report = tokio::spawn(async move { stack.check_now(&[]).await }).await.unwrap();
-    assert_eq!(started.elapsed(), Intervals::default().timeout);
+    // With the moment that is left to a probe that keeps its deadline, to say in which phase it waited.
+    let took = started.elapsed().checked_sub(Intervals::default().timeout).unwrap();
+    assert!(took <= Duration::from_millis(20), "{took:?}");
     assert_eq!(status(&report, "hanging"), Status::Unhealthy);
     assert_eq!(status(&report, "healthy"), Status::Healthy);
     assert_eq!(report.service("hanging").unwrap().failure.as_ref().unwrap().kind, ErrorKind::Timeout);

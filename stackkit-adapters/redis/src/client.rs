@@ -61,7 +61,9 @@ impl Connection {
             }
         };
         let mut connection = Self { stream, buffer: BytesMut::with_capacity(READ_BYTES) };
-        connection.introduce(config, deadline).await.map_err(at)?;
+        let ended = |error: &RedisError| matches!(error, RedisError::Io(_) | RedisError::Closed);
+        let in_auth = |error| if ended(&error) { at(error).with_phase(Phase::Auth) } else { at(error) };
+        connection.introduce(config, deadline).await.map_err(in_auth)?;
         Ok(connection)
     }
 

@@ -156,7 +156,8 @@ impl ProbeContext {
         self.tier
     }
 
-    /// When the probe is dropped if it has not ended by itself.
+    /// When the probe must have ended, with an error that says in which phase it waited. One that has not is dropped
+    /// some milliseconds later.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline

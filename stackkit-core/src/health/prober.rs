@@ -20,6 +20,10 @@ use crate::stack::StackEntry;
 /// generous; it bounds the wait for a probe that blocks its thread.
 const LET_GO_WAIT: Duration = Duration::from_secs(1);
 
+/// How long after its deadline a probe is dropped. A probe that keeps its deadline ends at it by itself, and knows in which phase
+/// it waited; this is what it takes to say so, also on a busy machine.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(20);
+
 /// One service with what its probes found so far.
 #[derive(Debug)]
 pub(crate) struct Prober {
@@ -191,7 +195,7 @@ impl Prober {
         if self.is_blocked() {
             return Err(timeout_error("an earlier probe still blocks its thread"));
         }
-        let deadline = cx.deadline();
+        let dropped_at = cx.deadline() + LAST_WORDS_WAIT;
         let service = self.entry.service.clone();
         let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
             match service.health_check() {
@@ -199,7 +203,7 @@ impl Prober {
                 None => Err(Error::new(ErrorKind::Unsupported, "the service has no health check")),
             }
         }));
-        let error = match timeout_at(deadline, &mut task).await {
+        let error = match timeout_at(dropped_at, &mut task).await {
             Ok(Ok(outcome)) => return outcome.map_err(named),
             Ok(Err(_panic)) => named(Error::unexpected("the probe panicked")).with_operation("probe"),
             Err(_elapsed) => {

@@ -25,4 +25,4 @@ pub use report::{PruneOutcome, PruneReport, PruneResult};
 pub use run::PruneRun;
 #[cfg(any(fuzzing, test))]
 pub(crate) use tombstone::rewrite_tombstone;
-pub(crate) use tombstone::{TOMBSTONE_SCHEMA, record_of};
+pub(crate) use tombstone::{FoundTombstone, record_of};

@@ -131,8 +131,15 @@ impl Repository {
     /// # Errors
     /// The storage's kinds.
     pub(crate) async fn is_recorded_as_pruned(&self, stack: &str, id: &BackupId) -> Result<bool> {
-        let found = self.read_tombstone(&record_of(stack, id), stack, id).await?;
-        Ok(matches!(found, FoundTombstone::Usable(..)))
+        Ok(matches!(self.pruned_record(stack, id).await?, FoundTombstone::Usable(..)))
+    }
+
+    /// Reads the record of a backup that was deleted, or is being deleted.
+    ///
+    /// # Errors
+    /// The storage's kinds.
+    pub(crate) async fn pruned_record(&self, stack: &str, id: &BackupId) -> Result<FoundTombstone> {
+        self.read_tombstone(&record_of(stack, id), stack, id).await
     }
 
     /// Reads a tombstone, or the record of one. Somebody who can write but not sign must not make others delete.

@@ -5,13 +5,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use stackkit_core::{Error, ErrorKind, Result};
 
 use crate::id::BackupId;
-use crate::manifest::{Manifest, Previous, canonical};
+use crate::manifest::{Manifest, Previous};
 use crate::repository::{BackupEntry, EntryState, Repository};
-use crate::retention::{TOMBSTONE_SCHEMA, record_of};
+use crate::retention::FoundTombstone;
 
 /// Faults of one chain that are told. More say nothing that these don't.
 const FINDINGS_MAX: usize = 64;
@@ -229,25 +228,14 @@ impl Repository {
     }
 
     async fn gone(&self, stack: &str, wanted: &ChainHead) -> Result<Gone> {
-        let path = record_of(stack, &wanted.id);
-        let bytes = match self.storage().read("read the record of a deleted backup", &path).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Gone::Unknown),
-            Err(error) if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Io) => return Ok(Gone::Unknown),
-            Err(error) => return Err(error),
-        };
         // A record that anybody can have written says nothing.
-        let Ok((record, signer)) = canonical::open_signed(&bytes, TOMBSTONE_SCHEMA) else { return Ok(Gone::Unknown) };
-        let member = |name: &str| record.get(name).and_then(Value::as_str);
-        let id = wanted.id.to_string();
-        let home = (member("repository"), member("stack"), member("id"));
-        if !self.believes(signer) || home != (Some(self.id()), Some(stack), Some(id.as_str())) {
-            return Ok(Gone::Unknown);
-        }
-        match member("manifest_blake3") == Some(wanted.manifest_blake3.as_str()) {
-            true => Ok(Gone::Pruned),
-            false => Ok(Gone::PrunedOther),
-        }
+        Ok(match self.pruned_record(stack, &wanted.id).await {
+            Ok(FoundTombstone::Usable(record, _)) if record.manifest_blake3 == wanted.manifest_blake3 => Gone::Pruned,
+            Ok(FoundTombstone::Usable(..)) => Gone::PrunedOther,
+            Ok(FoundTombstone::Nothing | FoundTombstone::Unusable(_)) => Gone::Unknown,
+            Err(error) if error.kind() == ErrorKind::Io => Gone::Unknown,
+            Err(error) => return Err(error),
+        })
     }
 }
 

@@ -211,7 +211,8 @@ pub(crate) async fn a_deletion_by_a_policy_breaks_no_chain() {
     chain.remove(1);
     let record = |repository: &str, stack: &str, hash: &str| {
         json!({ "schema": "stackkit.tombstone/1", "repository": repository, "stack": stack, "id": id,
-            "manifest_blake3": hash })
+            "manifest_blake3": hash, "prev": null, "announced": "2026-11-21T06:15:30Z",
+            "purge_after": "2026-11-21T06:15:30Z", "reasons": [], "stackkit_version": "0.1.0" })
     };
     let right = record(repository, "shop", &hash);
     let path = chain.directory.path().join(format!("pruned/shop/{id}.json"));

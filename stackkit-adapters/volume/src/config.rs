@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use stackkit_core::{ConfigFault, Error, Result, ServiceId};
 
+use crate::expected::ExpectedWrite;
+
 /// The environment variable that [`Volume::from_env`](crate::Volume::from_env) reads the directory from.
 pub const ENV_PATH: &str = "STACKKIT_VOLUME_PATH";
 
@@ -24,6 +26,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) is_read_only: bool,
     /// It has to be a mount point.
     pub(crate) is_mount_point: bool,
+    /// The next large write, such as a backup.
+    pub(crate) expected_write: ExpectedWrite,
     /// What was wrong with the id.
     id_fault: Option<ConfigFault>,
 }
@@ -32,7 +36,8 @@ impl VolumeConfig {
     /// Takes everything over; what is wrong is told by [`validate`](Self::validate).
     pub(crate) fn new(id: &str, path: PathBuf) -> Self {
         let (id, id_fault) = ServiceId::or_fault(id, DEFAULT_ID, "volume.id");
-        Self { id, path, is_read_only: false, is_mount_point: false, id_fault }
+        let expected_write = ExpectedWrite::default();
+        Self { id, path, is_read_only: false, is_mount_point: false, expected_write, id_fault }
     }
 
     /// Replaces the id.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use stackkit_core::backup::CensusDifference;
-use stackkit_core::{Error, ErrorKind};
+use stackkit_core::{Error, ErrorKind, Phase};
 
 use crate::archive::ArchiveError;
 
@@ -134,6 +134,7 @@ impl From<VolumeError> for Error {
             VolumeError::Census { differences } => census_error(&differences),
             VolumeError::Stuck { path } => Self::new(ErrorKind::Timeout, "the file system does not answer: stuck")
                 .with_code("stuck")
+                .with_phase(Phase::Query)
                 .with_context("path", path),
             VolumeError::Cancelled => Self::new(ErrorKind::Cancelled, "the caller gave up"),
             VolumeError::Worker(source) => {

@@ -5,11 +5,14 @@ mod census;
 mod config;
 mod dump;
 mod error;
+mod expected;
 mod metrics;
 mod probe;
 mod restore;
+mod rules;
 mod service;
 mod tree;
+mod trend;
 mod worker;
 
 pub use config::ENV_PATH;

@@ -2,13 +2,38 @@
 
 use rustix::fs::{StatVfs, StatVfsMountFlags};
 use stackkit_core::Observation;
-use stackkit_core::health::{Axis, Finding, Severity};
+use stackkit_core::health::{Axis, Finding, Metric, Severity, Tier};
 
-/// From this share of used space or inodes on, somebody should look.
-const USED_RATIO_WARNING: f64 = 0.85;
-
-/// From this share on, it is about to fail.
-const USED_RATIO_CRITICAL: f64 = 0.95;
+/// What the probes measure.
+pub(crate) const METRICS: &[Metric] = &[
+    Metric::gauge("capacity_bytes", "statvfs: f_blocks × f_frsize", "Size of the file system"),
+    Metric::gauge("used_bytes", "statvfs: f_blocks − f_bfree", "Bytes in use"),
+    Metric::gauge("available_bytes", "statvfs: f_bavail", "Bytes that an ordinary user can still write"),
+    Metric::gauge("used_ratio", "statvfs, as df counts it", "Used share of what an ordinary user can ever use"),
+    Metric::gauge("available_average_bytes", "statvfs: f_bavail", "Available bytes, averaged over about six hours"),
+    Metric::gauge(
+        "time_to_full_seconds",
+        "statvfs: f_bavail",
+        "Until no space is left, if it goes on filling as it does",
+    ),
+    Metric::gauge("inodes_count", "statvfs: f_files", "Inodes of the file system"),
+    Metric::gauge("inodes_available_count", "statvfs: f_favail", "Inodes that an ordinary user can still take"),
+    Metric::gauge("inodes_used_ratio", "statvfs: f_favail / f_files", "Used share of the inodes"),
+    Metric::gauge("read_only_bool", "statvfs: ST_RDONLY", "Whether the file system takes no writes"),
+    Metric::gauge("write_probe_ms", "the write probe", "Time to make, write and remove a file of one byte"),
+    Metric::gauge("expected_write_bytes", "the application", "Size of the next large write, such as a backup"),
+    Metric::gauge(
+        "expected_write_ratio",
+        "the application, statvfs: f_bavail",
+        "Share of the available bytes that the next large write takes",
+    ),
+    Metric::gauge("sync_probe_ms", "the write probe with fsync", "Time until a file of one byte is on the disk")
+        .on(Tier::Inventory),
+    Metric::gauge("files_count", "a walk over the directory", "Files, every name counted").on(Tier::Inventory),
+    Metric::gauge("directories_count", "a walk over the directory", "Directories in it").on(Tier::Inventory),
+    Metric::gauge("files_size_bytes", "a walk over the directory", "Sizes of all files, each counted once")
+        .on(Tier::Inventory),
+];
 
 /// What `statvfs` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +90,14 @@ impl Space {
                 .gauge("inodes_count", number(self.inodes))
                 .gauge("inodes_available_count", number(self.inodes_available))
                 .gauge("inodes_used_ratio", used),
-            None => observation.unavailable("inodes_used_ratio", "the file system has no limit of inodes"),
+            None => ["inodes_count", "inodes_available_count", "inodes_used_ratio"]
+                .into_iter()
+                .fold(observation, |seen, name| seen.unavailable(name, "the file system has no limit of inodes")),
         };
         if self.is_read_only && !is_read_only {
             observation = observation.finding(read_only());
         }
-        let space = low("volume.space.low", "space", self.used_ratio());
-        let inodes = self.inodes_used_ratio().and_then(|used| low("volume.inodes.low", "inodes", used));
-        space.into_iter().chain(inodes).fold(observation, Observation::finding)
+        observation
     }
 }
 
@@ -94,14 +119,11 @@ pub(crate) fn world_writable() -> Finding {
     Finding::new("volume.world_writable", Axis::Risk, Severity::Warning, message).with_hint("chmod o-w")
 }
 
-fn low(code: &'static str, what: &str, used: f64) -> Option<Finding> {
-    let severity = match used {
-        used if used >= USED_RATIO_CRITICAL => Severity::Critical,
-        used if used >= USED_RATIO_WARNING => Severity::Warning,
-        _ => return None,
-    };
-    let message = format!("{:.0} % of the {what} is used", used * 100.0);
-    Some(Finding::new(code, Axis::Risk, severity, message).with_hint("make room, or enlarge the file system"))
+/// The finding for a directory of a user that is neither this one nor root.
+pub(crate) fn foreign_owner(owner: u32) -> Finding {
+    let message = format!("the directory belongs to another user, with the id {owner}");
+    Finding::new("volume.owner.foreign", Axis::Risk, Severity::Info, message)
+        .with_hint("chown it to the user that the service runs as, if that one is meant to own it")
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -156,18 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn a_filling_disk_is_a_risk() {
-        assert_eq!(codes(space(84, 16), false), []);
-        assert_eq!(codes(space(85, 15), false), [("volume.space.low".to_owned(), Severity::Warning)]);
-        assert_eq!(codes(space(95, 5), false), [("volume.space.low".to_owned(), Severity::Critical)]);
-        let inodes = Space { inodes_available: 2, ..space(1, 1) };
-        assert_eq!(codes(inodes, false), [("volume.inodes.low".to_owned(), Severity::Critical)]);
-    }
-
-    #[test]
-    fn an_empty_file_system_is_not_full() {
-        let nothing = Space { inodes: 0, ..space(0, 0) };
-        assert_eq!(codes(nothing, false), []);
+    fn an_empty_file_system_is_not_full_and_its_inodes_are_not_counted() {
+        let seen = Space { inodes: 0, ..space(0, 0) }.observe(Observation::new(), false);
+        assert_eq!(seen.value("used_ratio"), Some(0.0));
+        assert_eq!(seen.value("inodes_used_ratio"), None);
+        assert!(seen.measurements.iter().any(|measurement| measurement.name == "inodes_used_ratio"));
     }
 
     #[test]

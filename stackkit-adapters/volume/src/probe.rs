@@ -4,26 +4,35 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstatvfs, openat, statat, statx, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstatvfs, fsync, openat, statat, statx, unlinkat,
+};
 use rustix::io::{Errno, write};
 use stackkit_core::health::{Axis, Finding, Severity, Tier};
-use stackkit_core::{Clock, Error, ErrorKind, Observation, ProbeContext};
+use stackkit_core::{Error, ErrorKind, Observation, ProbeContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::census;
 use crate::config::VolumeConfig;
 use crate::error::{Result, VolumeError, os, os_at};
-use crate::metrics::{Space, find_mount, number, read_only, unmounted, world_writable};
+use crate::metrics::{Space, find_mount, foreign_owner, number, read_only, unmounted, world_writable};
+use crate::trend;
 use crate::worker::Cancel;
 
 /// The file that the write probe makes and removes. A fixed name: one that a killed process left is removed by the
 /// next probe.
 const PROBE_FILE: &str = ".stackkit-probe";
 
+/// Why nothing is measured by writing.
+const NOT_WRITTEN: &str = "nothing is written to a read-only volume";
+
 /// The part of the time left that is kept for answering: a probe that says `stuck` by itself says more than one that
 /// is dropped at its deadline.
 const ANSWER_SHARE: u32 = 10;
+
+/// The part of the time left that is kept for a walk to notice that its time is over: it asks at each entry.
+const STOP_SHARE: u32 = 5;
 
 /// Runs at most one look at a time, on a thread of its own.
 ///
@@ -54,24 +63,27 @@ impl Prober {
     /// Looks once, at most until the deadline.
     pub(crate) async fn probe(&self, config: &VolumeConfig, cx: &ProbeContext) -> stackkit_core::Result<Observation> {
         let stuck = || Error::from(VolumeError::Stuck { path: (&config.path).into() });
-        let remaining = cx.remaining();
-        let deadline = cx.clock().instant() + remaining.saturating_sub(remaining / ANSWER_SHARE);
+        let (now, remaining) = (cx.clock().instant(), cx.remaining());
+        let deadline = now + remaining.saturating_sub(remaining / ANSWER_SHARE);
+        let stop = now + remaining.saturating_sub(remaining / STOP_SHARE);
         let looked = tokio::time::timeout_at(deadline, async {
             let permit = Arc::clone(&self.slot).acquire_owned().await.map_err(|_closed| VolumeError::Worker(None))?;
-            look_on_thread(config, cx, permit).await
+            look_on_thread(config, cx, permit, stop).await
         });
         looked.await.map_err(|_elapsed| stuck())?
     }
 }
 
+/// At `stop` the look is told that its time is over; it then answers with what it has, unless it hangs.
 async fn look_on_thread(
     config: &VolumeConfig,
     cx: &ProbeContext,
     permit: OwnedSemaphorePermit,
+    stop: Instant,
 ) -> stackkit_core::Result<Observation> {
-    let (sender, receiver) = oneshot::channel();
+    let (sender, mut receiver) = oneshot::channel();
     let cancel = CancelOnDrop(Cancel::default());
-    let look = Look { config: config.clone(), tier: cx.tier(), clock: cx.clock().clone(), cancel: cancel.0.clone() };
+    let look = Look { config: config.clone(), cx: cx.clone(), cancel: cancel.0.clone() };
     std::thread::Builder::new()
         .name(format!("probe {}", config.id))
         .spawn(move || {
@@ -81,41 +93,58 @@ async fn look_on_thread(
             sender.send(seen).ok();
         })
         .map_err(|error| Error::io("start a thread", error))?;
-    receiver.await.map_err(|_closed| VolumeError::Worker(None))?
+    let answer = match tokio::time::timeout_at(stop, &mut receiver).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            cancel.0.cancel();
+            receiver.await
+        }
+    };
+    answer.map_err(|_closed| VolumeError::Worker(None))?
 }
 
 /// One look, for the thread that does it.
 struct Look {
     config: VolumeConfig,
-    tier: Tier,
-    clock: Clock,
+    cx: ProbeContext,
     cancel: Cancel,
 }
 
 impl Look {
     fn run(&self) -> stackkit_core::Result<Observation> {
         let directory = open(&self.config.path)?;
-        let stat = rustix::fs::fstat(&directory).map_err(|errno| Error::from(os_at("stat", b"")(errno)))?;
+        match self.cx.tier() {
+            Tier::Inventory => Ok(self.inventory(self.sync_probe(&directory))?),
+            _ => self.vitals(&directory),
+        }
+    }
+
+    fn vitals(&self, directory: &OwnedFd) -> stackkit_core::Result<Observation> {
+        let config = &self.config;
+        let stat = rustix::fs::fstat(directory).map_err(|errno| Error::from(os_at("stat", b"")(errno)))?;
         let mut observation = Observation::new();
         if stat.st_mode & 0o1002 == 0o002 {
             observation = observation.finding(world_writable());
         }
-        if self.config.is_mount_point && !is_mount_point(&self.config.path, stat.st_dev) {
+        if !config.is_read_only && ![0, rustix::process::geteuid().as_raw()].contains(&stat.st_uid) {
+            observation = observation.finding(foreign_owner(stat.st_uid));
+        }
+        if config.is_mount_point && !is_mount_point(&config.path, stat.st_dev) {
             observation = observation.finding(unmounted());
         }
-        if self.tier < Tier::Vitals {
-            return Ok(observation);
-        }
-        let space = Space::from(fstatvfs(&directory).map_err(|errno| Error::from(os_at("statvfs", b"")(errno)))?);
-        observation = space.observe(observation, self.config.is_read_only);
+        let space = Space::from(fstatvfs(directory).map_err(|errno| Error::from(os_at("statvfs", b"")(errno)))?);
+        observation = space.observe(observation, config.is_read_only);
+        observation = trend::observe(observation, space.available_bytes, &self.cx);
+        observation = config.expected_write.observe(observation, space.available_bytes);
         observation = self.mount(observation, stat.st_dev);
-        if !self.config.is_read_only && !space.is_read_only {
-            observation = self.write_probe(&directory, observation);
-        }
-        if self.tier < Tier::Inventory {
-            return Ok(observation);
-        }
-        Ok(self.inventory(observation)?)
+        Ok(match self.is_written(space.is_read_only) {
+            true => self.write_probe(directory, observation),
+            false => observation.unavailable("write_probe_ms", NOT_WRITTEN),
+        })
+    }
+
+    fn is_written(&self, file_system_is_read_only: bool) -> bool {
+        !self.config.is_read_only && !file_system_is_read_only
     }
 
     /// Where the file system is mounted, and its type; left out where the system does not tell.
@@ -129,28 +158,56 @@ impl Look {
         }
     }
 
-    /// Makes a file, writes one byte and removes it. Without `fsync`: that would cost milliseconds each time, and
-    /// tells of the disk what its own monitoring tells better.
+    /// Makes a file, writes one byte and removes it. Without `fsync`, which would cost milliseconds each time.
     fn write_probe(&self, directory: &OwnedFd, observation: Observation) -> Observation {
-        let start: Instant = self.clock.instant();
-        match write_once(directory) {
-            Ok(()) => {
-                let took = self.clock.instant().saturating_duration_since(start);
-                observation.gauge("write_probe_ms", took.as_secs_f64() * 1000.0)
-            }
+        let start: Instant = self.cx.clock().instant();
+        match write_once(directory, |_file| Ok(())) {
+            Ok(()) => observation.gauge("write_probe_ms", self.ms_since(start)),
             Err(errno) => observation.unavailable("write_probe_ms", "the write failed").finding(write_finding(errno)),
         }
     }
 
-    /// Counts files and bytes, as far as the deadline allows.
+    /// The same with `fsync`: a disk whose errors the page cache hides from the writer tells them here.
+    fn sync_probe(&self, directory: &OwnedFd) -> Observation {
+        let (observation, name) = (Observation::new(), "sync_probe_ms");
+        let read_only = fstatvfs(directory).is_ok_and(|stat| Space::from(stat).is_read_only);
+        if !self.is_written(read_only) {
+            return observation.unavailable(name, NOT_WRITTEN);
+        }
+        let start: Instant = self.cx.clock().instant();
+        let mut synced = Ok(());
+        let written = write_once(directory, |file| {
+            synced = fsync(file);
+            Ok(())
+        });
+        match (written, synced) {
+            (Ok(()), Ok(())) => observation.gauge(name, self.ms_since(start)),
+            (_, Err(_errno)) => observation.unavailable(name, "the flush failed").finding(sync_finding()),
+            // What the write probe of the vitals tells.
+            (Err(_errno), _) => observation.unavailable(name, "the write failed"),
+        }
+    }
+
+    fn ms_since(&self, start: Instant) -> f64 {
+        self.cx.clock().instant().saturating_duration_since(start).as_secs_f64() * 1000.0
+    }
+
+    /// Counts files and bytes, as far as the time allows.
     fn inventory(&self, observation: Observation) -> Result<Observation> {
+        let uncounted = |observation, reason| {
+            let names = ["files_count", "directories_count", "files_size_bytes"];
+            Ok(names.into_iter().fold(observation, |seen: Observation, name| seen.unavailable(name, reason)))
+        };
         match census::fingerprint(&self.config.path, &self.cancel) {
             Ok(stat) => Ok(observation
                 .gauge("files_count", number(stat.files))
                 .gauge("directories_count", number(stat.directories))
                 .gauge("files_size_bytes", number(stat.bytes))),
             Err(VolumeError::Os { errno: Errno::ACCESS, .. }) => {
-                Ok(observation.unavailable("files_count", "a directory inside can't be read"))
+                uncounted(observation, "a directory inside can't be read")
+            }
+            Err(VolumeError::Cancelled) => {
+                uncounted(observation, "there are more files than can be counted in the time")
             }
             Err(error) => Err(error),
         }
@@ -183,7 +240,8 @@ fn is_mount_point(path: &Path, device: u64) -> bool {
     statat(CWD, path.join(".."), AtFlags::empty()).is_ok_and(|parent| parent.st_dev != device)
 }
 
-fn write_once(directory: &OwnedFd) -> Result<(), Errno> {
+/// Makes the file, writes one byte, does `more` and removes the file.
+fn write_once(directory: &OwnedFd, more: impl FnOnce(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let create = || openat(directory, PROBE_FILE, flags, Mode::from_raw_mode(0o600));
     let file = match create() {
@@ -193,7 +251,7 @@ fn write_once(directory: &OwnedFd) -> Result<(), Errno> {
         }
         created => created?,
     };
-    let written = write(file.as_fd(), &[0]);
+    let written = write(file.as_fd(), &[0]).and_then(|_written| more(&file));
     let removed = remove_probe_file(directory);
     written.and(removed)
 }
@@ -218,9 +276,17 @@ fn write_finding(errno: Errno) -> Finding {
     Finding::new("volume.write.failed", Axis::Ready, Severity::Critical, message).with_hint(hint)
 }
 
+fn sync_finding() -> Finding {
+    let message = "what is written can't be flushed to the disk";
+    Finding::new("volume.sync.failed", Axis::Ready, Severity::Critical, message)
+        .with_hint("look at the kernel's log: the disk may be failing; data that was written may be lost")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use stackkit_core::Clock;
 
     use super::*;
 
@@ -229,7 +295,7 @@ mod tests {
         let prober = Prober::default();
         let hanging = Arc::clone(&prober.slot).try_acquire_owned().unwrap();
         let config = VolumeConfig::new("uploads", "/nowhere/at/all".into());
-        let within = |limit| ProbeContext::new(Tier::Ping, Clock::system().instant() + limit);
+        let within = |limit| ProbeContext::new(Tier::Vitals, Clock::system().instant() + limit);
         let error = prober.probe(&config, &within(Duration::from_millis(20))).await.unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::Timeout, Some("stuck")));
         drop(hanging);
@@ -237,5 +303,18 @@ mod tests {
             prober.probe(&config, &within(Duration::from_secs(10))).await.unwrap_err().kind(),
             ErrorKind::NotFound
         );
+    }
+
+    #[test]
+    fn a_walk_whose_time_is_over_leaves_the_numbers_out() {
+        let mut config = VolumeConfig::new("uploads", env!("CARGO_MANIFEST_DIR").into());
+        config.is_read_only = true;
+        let cx = ProbeContext::new(Tier::Inventory, Clock::system().instant());
+        let look = Look { config, cx, cancel: Cancel::default() };
+        assert!(look.run().unwrap().value("files_count").is_some());
+        look.cancel.cancel();
+        let seen = look.run().unwrap();
+        assert_eq!(seen.value("files_count"), None);
+        assert!(seen.measurements.iter().any(|measurement| measurement.name == "files_size_bytes"));
     }
 }

@@ -7,7 +7,7 @@ use stackkit_core::backup::{
     ArtifactInfo, ArtifactReader, ArtifactSource, Consistency, DumpContext, Inspection, PointInTime, RestoreContext,
     RestoreOptions, RestorePlan, RestoreReport,
 };
-use stackkit_core::health::Tier;
+use stackkit_core::health::{Metric, Rule, Tier};
 use stackkit_core::{
     BackupProvider, Census, ConfigFault, Dump, Endpoint, Error, HealthCheck, Observation, ProbeContext, Result,
     Service, ServiceId, async_trait,
@@ -15,7 +15,10 @@ use stackkit_core::{
 
 use crate::config::{DEFAULT_ID, ENV_PATH, VolumeConfig, path_of_url, resolve};
 use crate::dump::VolumeDump;
+use crate::expected::ExpectedWrite;
+use crate::metrics::METRICS;
 use crate::probe::Prober;
+use crate::rules::rules;
 use crate::tree::{FileAccess, Walk};
 use crate::worker::Worker;
 use crate::{KIND, census, restore};
@@ -93,6 +96,25 @@ impl Volume {
         self.changed(|config| config.is_mount_point = true)
     }
 
+    /// Asks `bytes` at each probe how much the next large write will take, and compares it with the space that is left:
+    /// for a volume that backups are written to, the size of the last one. `None` as long as nobody knows.
+    ///
+    /// It runs on the probe's thread, and must neither block nor wait.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use stackkit_volume::Volume;
+    /// let last = Arc::new(AtomicU64::new(0)); // set by the application after each backup
+    /// let seen = Arc::clone(&last);
+    /// let backups = Volume::new("backups", "/var/backups")
+    ///     .with_expected_write(move || Some(seen.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0));
+    /// ```
+    #[must_use]
+    pub fn with_expected_write(self, bytes: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
+        self.changed(|config| config.expected_write = ExpectedWrite::new(bytes))
+    }
+
     /// The directory, as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -148,7 +170,17 @@ impl HealthCheck for Volume {
     }
 
     fn tiers(&self) -> &'static [Tier] {
+        // No `Process`: a network file system may hang, and must not restart whoever waits for it. No `Ping`: a look costs
+        // tens of microseconds, and the vitals decide.
         &[Tier::Vitals, Tier::Inventory]
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        METRICS
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        rules(self.0.config.is_read_only)
     }
 }
 

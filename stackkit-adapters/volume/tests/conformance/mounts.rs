@@ -1,13 +1,17 @@
 //! Full, read-only and mounted targets, on small file systems in memory. Only root can mount them.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::mount::{MountFlags, mount as mount_fs};
 use stackkit_core::backup::{RestoreContext, TargetState};
-use stackkit_core::health::Tier;
-use stackkit_core::{BackupProvider, ErrorKind, HealthCheck};
+use stackkit_core::health::{Thresholds, Tier};
+use stackkit_core::{BackupProvider, Clock, ErrorKind, HealthCheck, Phase, ProbeContext};
+use stackkit_fixtures::wait_until;
 use stackkit_volume::Volume;
 use tempfile::TempDir;
 
@@ -24,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
     an_ext4_volume_keeps_its_lost_and_found,
     a_mount_inside_the_volume_stops_the_swap,
     a_full_disk_is_found_by_the_probe,
+    a_mount_that_hangs_is_stuck_and_holds_one_thread,
 ];
 
 /// A file system in memory, gone with the value.
@@ -136,7 +141,8 @@ async fn a_mount_point_is_restored_from_inside() -> Ending {
     let kept = report.unwrap().old_data_kept_as.unwrap();
     assert_eq!(fs::read_to_string(Path::new(&kept).join("old")).unwrap(), "old data");
     assert_eq!(volume.census().await.unwrap(), dumped.census, "what is kept inside is not counted");
-    let seen = volume.probe(&probe_context(Tier::Ping)).await.unwrap();
+    // One that writes would change the time of change that is compared below.
+    let seen = volume.clone().with_read_only().probe(&probe_context(Tier::Vitals)).await.unwrap();
     assert_eq!(seen.findings, []);
     let (restored, original) = (fs::metadata(mount.path()).unwrap(), fs::metadata(plain.path()).unwrap());
     assert_eq!((restored.mode(), restored.mtime_nsec()), (original.mode(), original.mtime_nsec()));
@@ -200,9 +206,67 @@ async fn a_full_disk_is_found_by_the_probe() -> Ending {
     let mount = Mount::new("1m").await?;
     fs::write(mount.path().join("filler"), vec![1; 1024 * 1024]).unwrap();
     let seen = Volume::new("small", mount.path()).probe(&probe_context(Tier::Vitals)).await.unwrap();
-    let codes: Vec<_> = seen.findings.iter().map(|finding| finding.code.as_ref()).collect();
-    assert!(codes.contains(&"volume.space.low"), "{codes:?}");
+    let volume = Volume::new("small", mount.path());
+    let verdict = Thresholds::new().verdict(&volume.rules(), &seen);
+    assert!(verdict.findings.iter().any(|finding| finding.code == "volume.space.low"), "{verdict:?}");
+    assert_eq!(seen.findings[0].code, "volume.write.failed");
     assert_eq!(seen.value("used_ratio"), Some(1.0));
     assert_eq!(names(mount.path()), ["filler"]);
+    Ok(())
+}
+
+/// A file system whose server never answers: every look at it waits in the kernel.
+struct HungMount {
+    directory: TempDir,
+    /// Closing it ends the waiting with an error, as a server that is given up does.
+    server: Option<fs::File>,
+}
+
+impl HungMount {
+    fn new() -> Result<Self, Ignored> {
+        let failed = |error: std::io::Error| Ignored(format!("a FUSE file system can't be mounted: {error}"));
+        let directory = tempfile::tempdir().unwrap();
+        let server = fs::File::options().read(true).write(true).open("/dev/fuse").map_err(failed)?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let options = CString::new(options).unwrap();
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let mounted = mount_fs("stackkit-test", directory.path(), "fuse", flags, Some(options.as_c_str()));
+        mounted.map_err(|errno| failed(errno.into()))?;
+        Ok(Self { directory, server: Some(server) })
+    }
+}
+
+impl Drop for HungMount {
+    fn drop(&mut self) {
+        self.server.take();
+        unmount(self.directory.path());
+    }
+}
+
+/// How many threads of this process look at that volume: their names are cut to 15 bytes.
+fn probe_threads(id: &str) -> usize {
+    let named = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks.filter(|task| named(task).trim() == format!("probe {id}")).count()
+}
+
+async fn a_mount_that_hangs_is_stuck_and_holds_one_thread() -> Ending {
+    let mut mount = HungMount::new()?;
+    let volume = Volume::new("hung", mount.directory.path());
+    let (clock, limit) = (Clock::system(), Duration::from_millis(300));
+    for _ in 0..3 {
+        let start = clock.instant();
+        let error = volume.probe(&ProbeContext::new(Tier::Vitals, start + limit)).await.unwrap_err();
+        let took = clock.instant() - start;
+        assert!(took <= limit + Duration::from_millis(50), "{took:?}");
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Timeout, Some("stuck")));
+        assert_eq!(error.phase(), Some(Phase::Query));
+        assert_eq!(probe_threads("hung"), 1);
+    }
+    mount.server.take();
+    let released = async || (probe_threads("hung") == 0).then_some(());
+    wait_until("the thread comes back", Duration::from_secs(10), released).await.unwrap();
+    let error = volume.probe(&probe_context(Tier::Vitals)).await.unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::Timeout, "{error}");
     Ok(())
 }

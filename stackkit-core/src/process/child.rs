@@ -102,8 +102,7 @@ impl Child {
     /// # Cancel safety
     /// Cancel safe; the child goes on until it is dropped.
     pub async fn wait(&mut self) -> Result<String> {
-        let status = self.child.wait().await.map_err(|error| Error::io("wait for a tool", error))?;
-        self.kill_group();
+        let status = self.wait_status().await?;
         if let Some(drain) = &mut self.drain {
             let _ = timeout(STDERR_WAIT, drain).await;
             self.drain = None;
@@ -114,6 +113,19 @@ impl Child {
         }
         let error = Error::new(ErrorKind::ToolFailed, format!("{} failed", self.name));
         Err(error.with_context("status", status_word(status)).with_source(ToolStderr(stderr)))
+    }
+
+    /// Waits for its end, whatever its status. Then the rest of its group is killed.
+    ///
+    /// # Errors
+    /// `Io` if the system can't tell.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; the child goes on until it is dropped.
+    pub async fn wait_status(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().await.map_err(|error| Error::io("wait for a tool", error))?;
+        self.kill_group();
+        Ok(status)
     }
 
     /// Once only, and right at the child's end: later the number may belong to somebody else's group.

@@ -91,11 +91,21 @@ pub(super) fn availability(history: &History, now: Timestamp) -> String {
     )
 }
 
+/// What the last probe came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Probed {
+    /// It observed, in so many milliseconds.
+    In(f64),
+    /// It could not observe.
+    Failed,
+}
+
 /// The latencies of the last hour as a line of medians over a band up to the 95th percentiles, with the text of the last
 /// latency.
-pub(super) fn latencies(history: Option<&History>, last_ms: Option<f64>, now: Timestamp) -> String {
-    let last = match last_ms {
-        Some(ms) => format!(r#"<p class="figure"><b>{}</b> latency</p>"#, latency(ms)),
+pub(super) fn latencies(history: Option<&History>, last: Option<Probed>, now: Timestamp) -> String {
+    let last = match last {
+        Some(Probed::In(ms)) => format!(r#"<p class="figure"><b>{}</b> latency</p>"#, latency(ms)),
+        Some(Probed::Failed) => r#"<p class="figure"><b>no answer</b></p>"#.to_owned(),
         None => r#"<p class="figure faint">no latency yet</p>"#.to_owned(),
     };
     let points: Vec<Point> =
@@ -108,13 +118,28 @@ pub(super) fn latencies(history: Option<&History>, last_ms: Option<f64>, now: Ti
     let (least, most) = (medians.clone().fold(f64::INFINITY, f64::min), medians.fold(0.0, f64::max));
     let runs: Vec<&[Point]> = points.chunk_by(|a, b| b.at - a.at < 1.5).collect();
     let drawn: String = runs.iter().map(|run| draw(run, top)).collect();
+    let failed = failed(history, now);
     format!(
-        r#"{last}<svg class="spark" role="img" aria-label="Median latency in the last hour from {} to {}, 95th percentile up to {}" viewBox="0 0 {} {SPARK_HEIGHT}" preserveAspectRatio="none">{drawn}</svg>"#,
+        r#"{last}<svg class="spark" role="img" aria-label="Median latency in the last hour from {} to {}, 95th percentile up to {}" viewBox="0 0 {} {SPARK_HEIGHT}" preserveAspectRatio="none">{drawn}{failed}</svg>"#,
         latency(least),
         latency(most),
         latency(top),
-        SPARK_MINUTES - 1,
+        SPARK_MINUTES,
     )
+}
+
+/// A mark at the ground for each minute in which the service failed.
+fn failed(history: Option<&History>, now: Timestamp) -> String {
+    let failing = history.iter().flat_map(|history| &history.minutes).filter(|m| m.status == Some(Status::Unhealthy));
+    let places = failing.filter_map(|minute| place(minute.at, now));
+    let marks: String = places.map(|at| format!("M{at} {}h1v5h-1z", SPARK_HEIGHT - 5.0)).collect();
+    if marks.is_empty() { marks } else { format!(r#"<path class="unhealthy" d="{marks}"/>"#) }
+}
+
+/// Where a moment of the last hour is in the drawing, in minutes from its left edge.
+fn place(at: Timestamp, now: Timestamp) -> Option<f64> {
+    let place = (SPARK_MINUTES - 1).checked_sub(seconds_between(at, now) / 60)?;
+    u32::try_from(place).ok().map(f64::from)
 }
 
 /// One minute of the drawing of latencies.
@@ -128,10 +153,9 @@ struct Point {
 
 impl Point {
     fn of(minute: &Minute, now: Timestamp) -> Option<Self> {
-        let ago = u32::try_from(seconds_between(minute.at, now) / 60).ok()?;
-        let at = u32::try_from(SPARK_MINUTES - 1).ok()?.checked_sub(ago)?;
+        let at = place(minute.at, now)?;
         let p50 = minute.latency_p50_ms?;
-        Some(Self { at: f64::from(at), p50, p95: minute.latency_p95_ms.unwrap_or(p50) })
+        Some(Self { at, p50, p95: minute.latency_p95_ms.unwrap_or(p50) })
     }
 }
 

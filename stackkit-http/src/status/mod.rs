@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use stackkit_core::Report;
-use stackkit_core::health::{History, Status};
+use stackkit_core::health::{History, ServiceReport, Status};
 
 use html::{Text, word};
 use row::Row;
@@ -30,7 +30,7 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// What a browser may do for the page: run its one style and its one script, ask its own server for events, show its icon. A
 /// test compares the hashes with the files.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-lJgZQkXZ7M0U++wTmm6uonhAd80KaUKs6+Fhp+T0/Yw='; \
+     style-src 'sha256-JXW9MKln6o8QE3Tkv5CAzIkoXdvW1sroKkigGUwjRCs='; \
      script-src 'sha256-Dnj5uGCZi/bHFSeojsHxgn2u7R4aHTOeAIvTe5N1+IA='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -97,10 +97,18 @@ pub(crate) fn fragment(view: &PageView<'_>) -> String {
     )
 }
 
-/// How many services are in each state, the worst first.
+/// How many services are in each state, the worst first; one in maintenance counts as that alone.
 fn tally(report: &Report) -> String {
     let states = [Status::Unhealthy, Status::Unknown, Status::Degraded, Status::Healthy];
-    let count = |status: Status| report.services.iter().filter(|service| service.status == status).count();
-    let told = states.into_iter().map(|status| (status, count(status))).filter(|(_, count)| *count > 0);
-    told.map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(" · ")
+    let count = |is_counted: &dyn Fn(&ServiceReport) -> bool| report.services.iter().filter(|s| is_counted(s)).count();
+    let told =
+        states.map(|status| (count(&|service| service.counts_now() && service.status == status), status.as_str()));
+    let maintained = (count(&|service| !service.counts_now()), "in maintenance");
+    let parts = told.into_iter().chain([maintained]).filter(|(count, _)| *count > 0);
+    parts.map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>().join(" · ")
 }
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use stackkit_core::health::{ServiceReport, Status};
 
 use super::html::{Text, absolute, ago, class, icon, moment, word};
 
-/// How many services the sentence names; the rows name all.
+/// How many services of one state the sentence names before the last one; the rows name all.
 const NAMED_MAX: usize = 3;
 
 /// The head of the page: the state in one word, and one sentence.
@@ -24,7 +24,7 @@ pub(super) fn html(report: &Report, now: Timestamp) -> String {
         }
     }
     format!(
-        r#"<section class="hero {class}" id="overall" data-now="{now}" data-icon="{favicon}" aria-label="Overall state"><p class="stack">{stack}</p><div id="verdict" role="status" aria-live="polite"><h1>{icon}<span>{word}</span></h1><p class="sentence">{sentence}</p></div><ul class="chips" role="list">{chips}</ul><p class="made" id="made">As of <time datetime="{at}">{absolute}</time>, <span>{ago} ago</span></p></section>"#,
+        r#"<section class="hero {class}" id="overall" data-now="{now}" data-icon="{favicon}" aria-label="Overall state"><p class="stack">{stack}</p><div id="verdict" role="status" aria-live="polite"><h1>{icon}<span>{word}</span></h1><p class="sentence">{sentence}</p></div><div class="facts"><ul class="chips" role="list">{chips}</ul><p class="made" id="made">As of <time datetime="{at}">{absolute}</time>, <span>{ago} ago</span></p></div></section>"#,
         stack = Text(&report.stack),
         icon = icon(class),
         word = word(report.status),
@@ -43,30 +43,41 @@ fn chip(class: &str, text: &str) -> String {
 
 /// Which services are not healthy, the worst first; a cause and not what it causes.
 fn sentence(report: &Report) -> String {
-    let is_told = |service: &&ServiceReport| {
-        service.status != Status::Healthy && service.counts_now() && service.caused_by.is_empty()
+    let services = || report.services.iter().map(AsRef::as_ref);
+    let is_told = |service: &&ServiceReport| service.counts_now() && service.caused_by.is_empty();
+    let bad = |status: Status| -> Vec<&ServiceReport> {
+        services().filter(is_told).filter(|service| service.status == status).collect()
     };
-    let mut bad: Vec<&ServiceReport> = report.services.iter().map(AsRef::as_ref).filter(is_told).collect();
-    bad.sort_by_key(|service| std::cmp::Reverse(service.status));
-    let count = report.services.len();
-    if bad.is_empty() {
-        return match count {
-            0 => "Nothing is watched.".to_owned(),
-            1 => "The one service is healthy.".to_owned(),
-            _ => format!("All {count} services are healthy."),
-        };
+    let worst_first = [Status::Unhealthy, Status::Unknown, Status::Degraded].map(|status| (status, bad(status)));
+    let counting = services().filter(|service| service.counts_now()).count();
+    let mut parts: Vec<String> = worst_first
+        .iter()
+        .filter(|(_, bad)| !bad.is_empty())
+        .map(|(status, bad)| are(*status, bad, counting))
+        .collect();
+    match services().filter(|service| !service.caused_by.is_empty()).count() {
+        0 => {}
+        1 => parts.push("1 service suffers from it".to_owned()),
+        suffering => parts.push(format!("{suffering} services suffer from it")),
     }
-    let named = bad.iter().take(NAMED_MAX);
-    let mut parts: Vec<String> =
-        named.map(|service| format!("{} is {}", Text(service.id.as_str()), service.status)).collect();
-    if bad.len() > NAMED_MAX {
-        parts.push(format!("{} more need a look", bad.len() - NAMED_MAX));
+    match (parts.is_empty(), counting) {
+        (false, _) => format!("{}.", parts.join("; ")),
+        (true, 0) => "Nothing is watched.".to_owned(),
+        (true, 1) => "The one service is healthy.".to_owned(),
+        (true, _) => format!("All {counting} services are healthy."),
     }
-    let suffering = report.services.iter().filter(|service| !service.caused_by.is_empty()).count();
-    match suffering {
-        0 => format!("{}.", parts.join("; ")),
-        1 => format!("{}; 1 service suffers from it.", parts.join("; ")),
-        _ => format!("{}; {suffering} services suffer from it.", parts.join("; ")),
+}
+
+/// `web, api and cache are unknown`, of at least one service.
+fn are(status: Status, services: &[&ServiceReport], of: usize) -> String {
+    let name = |service: &&ServiceReport| Text(service.id.as_str()).to_string();
+    match services {
+        [only] => format!("{} is {status}", name(only)),
+        all if all.len() == of => format!("all {of} services are {status}"),
+        [first @ .., last] if first.len() < NAMED_MAX => {
+            format!("{} and {} are {status}", first.iter().map(name).collect::<Vec<_>>().join(", "), name(last))
+        }
+        many => format!("{} services are {status}", many.len()),
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use stackkit_core::Criticality;
 use stackkit_core::health::{Finding, History, ServiceReport, Severity, Status};
 
-use super::charts;
+use super::charts::{self, Probed};
 use super::html::{Span, Text, ago, class, icon, moment, word};
 
 /// What a row is made of.
@@ -23,7 +23,8 @@ impl Row<'_> {
         let service = self.service;
         let id = Text(service.id.as_str());
         let class = self.class();
-        let latencies = charts::latencies(self.history, service.latency_ms, self.now);
+        let last = service.latency_ms.map(|ms| if service.failure.is_some() { Probed::Failed } else { Probed::In(ms) });
+        let latencies = charts::latencies(self.history, last, self.now);
         let bar = self.history.map_or_else(String::new, |history| charts::availability(history, self.now));
         format!(
             r#"<li class="row {class}" id="service-{id}" tabindex="-1" aria-labelledby="name-{id}"><div class="who">{icon}<div><h3 id="name-{id}">{id}</h3>{about}</div></div><div class="state"><p class="word">{word}</p><p class="faint">{since}</p></div><div class="chart">{latencies}</div><div class="chart">{bar}</div>{notes}</li>"#,
@@ -60,10 +61,11 @@ impl Row<'_> {
             let needs: Vec<String> = service.dependencies.iter().map(|id| link(id)).collect();
             parts.push(format!("needs {}", needs.join(", ")));
         }
-        if self.details {
-            parts.push(format!(r#"<span class="endpoint">{}</span>"#, Text(&service.endpoint)));
-        }
-        format!(r#"<p class="faint">{}</p>"#, parts.join(" · "))
+        let endpoint = match self.details {
+            true => format!(r#"<p class="faint">{}</p>"#, Text(&service.endpoint)),
+            false => String::new(),
+        };
+        format!(r#"<p class="faint">{}</p>{endpoint}"#, parts.join(" · "))
     }
 
     fn since(&self) -> String {
@@ -106,12 +108,10 @@ impl Row<'_> {
         }
         if let Some(failure) = service.failure.as_ref().filter(|_| self.details) {
             let own = failure.message.strip_prefix(service.id.as_str()).and_then(|rest| rest.strip_prefix(": "));
-            let mut text = format!("<b>{}</b>", Text(own.unwrap_or(&failure.message)));
             let phase = failure.phase.map(|phase| format!("in phase {}", phase.as_str()));
-            let code = failure.code.as_ref().map(|code| format!("code {code}"));
-            let facts: Vec<String> =
-                [Some(failure.kind.as_str().to_owned()), phase, code].into_iter().flatten().collect();
-            let _ = write!(text, r#"<span class="code">{}</span>"#, Text(&facts.join(" · ")));
+            let facts: Vec<String> = [Some(failure.kind.as_str().to_owned()), phase].into_iter().flatten().collect();
+            let (own, facts) = (own.unwrap_or(&failure.message), facts.join(" · "));
+            let text = format!(r#"<b>{}</b><span class="code">{}</span>"#, Text(own), Text(&facts));
             note(notes, "unhealthy", &text);
         }
     }

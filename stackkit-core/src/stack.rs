@@ -26,6 +26,18 @@ pub enum Criticality {
     Informational,
 }
 
+impl Criticality {
+    /// The criticality as the word that views print.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Optional => "optional",
+            Self::Informational => "informational",
+        }
+    }
+}
+
 /// A service together with what it means for its stack.
 #[derive(Debug, Clone)]
 pub struct StackEntry {

@@ -109,6 +109,18 @@ pub enum Axis {
     Risk,
 }
 
+impl Axis {
+    /// The axis as the word that views print.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reach => "reach",
+            Self::Ready => "ready",
+            Self::Risk => "risk",
+        }
+    }
+}
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,6 +131,18 @@ pub enum Severity {
     Warning,
     /// Broken, on its axis.
     Critical,
+}
+
+impl Severity {
+    /// The severity as the word that views print.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// Something that was observed and is not as it should be.

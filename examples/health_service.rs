@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let monitor = Monitor::start(&stack); // polls in the background; dropping it stops everything
     let app = axum::Router::new()
         .route("/", axum::routing::get(|| async { "shop" })) // the service's own routes
-        .merge(stackkit::http::router(&monitor)); // /livez /readyz /health
+        .merge(stackkit::http::router(&monitor)); // /livez /readyz /health /metrics /status
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
     Ok(axum::serve(listener, app).await?)
 }

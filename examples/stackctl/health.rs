@@ -10,7 +10,7 @@ use stackkit::{Error, ErrorKind, Monitor, Report, Stack};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Output;
 
-/// A report as `/health?verbose` answers it.
+/// A report as `/health` answers whoever may see details.
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,

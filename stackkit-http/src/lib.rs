@@ -1,9 +1,17 @@
 #![doc = include_str!("../README.md")]
 
-mod json;
+mod bodies;
+mod events;
+mod health;
+mod metrics;
+mod options;
+mod query;
+mod respond;
 mod router;
 mod status;
 mod text;
 
-pub use json::HEALTH_SCHEMA;
-pub use router::{Details, RouterOptions, router, router_with};
+pub use events::STATUS_EVENTS_CLIENTS_MAX;
+pub use health::HEALTH_SCHEMA;
+pub use options::{Details, RouterOptions};
+pub use router::{operator_router, router, router_with};

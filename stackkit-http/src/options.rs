@@ -116,7 +116,9 @@ mod tests {
         for right in ["Bearer k9#xq-2Lw!", "bearer k9#xq-2Lw!", "BEARER  k9#xq-2Lw! "] {
             assert_eq!(access(&details, Some(right)), Access::Operator, "{right}");
         }
-        for wrong in ["", "Bearer", "Bearer ", "Bearer k9#xq-2Lw", "Bearer k9#xq-2Lw!!", "Bearer k9#xq-2LW!", "Basic k9#xq-2Lw!"] {
+        for wrong in
+            ["", "Bearer", "Bearer ", "Bearer k9#xq-2Lw", "Bearer k9#xq-2Lw!!", "Bearer k9#xq-2LW!", "Basic k9#xq-2Lw!"]
+        {
             assert_eq!(access(&details, Some(wrong)), Access::Public, "{wrong}");
         }
         assert_eq!(access(&details, None), Access::Public);

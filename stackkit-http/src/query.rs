@@ -30,7 +30,8 @@ impl<'a> ProbeQuery<'a> {
 /// it, or are not there: an answer in another form helps more than a refusal.
 pub(crate) fn accepted(headers: &HeaderMap, offered: &[&str]) -> usize {
     let mut best = (0, 0);
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(','));
+    let ranges =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(','));
     for range in ranges {
         let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
         let media = media.trim();

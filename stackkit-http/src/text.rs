@@ -19,7 +19,8 @@ pub(crate) fn passes(report: &Report, group: &GroupReport) -> bool {
 
 /// As [`passes`], without some of its members.
 pub(crate) fn passes_without(report: &Report, group: &GroupReport, excluded: &[&str]) -> bool {
-    let decisive = members(report, group).filter(|member| member.is_decisive() && !excluded.contains(&member.id.as_str()));
+    let decisive =
+        members(report, group).filter(|member| member.is_decisive() && !excluded.contains(&member.id.as_str()));
     decisive.into_iter().all(|member| member.passes(&group.name)) && !is_drained(report, &group.name)
 }
 

@@ -47,6 +47,16 @@ impl Form {
         }
     }
 
+    /// The form in a word, for tags and paths.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Native => "json",
+            Self::Draft => "draft",
+            Self::Simple => "simple",
+            Self::Spring => "spring",
+        }
+    }
+
     /// The media type of the answer.
     pub(crate) fn content_type(self) -> &'static str {
         match self {

@@ -18,6 +18,14 @@ impl TextFormat {
     /// What a request's `Accept` calls them.
     pub(crate) const ACCEPTED: [&str; 2] = ["text/plain", "application/openmetrics-text"];
 
+    /// The format in a word, for tags.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Prometheus => "prometheus",
+            Self::OpenMetrics => "openmetrics",
+        }
+    }
+
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -69,10 +77,8 @@ pub(crate) struct Families(BTreeMap<String, Family>);
 impl Families {
     /// The family of that head; `None` if another type has the name already.
     pub(crate) fn family(&mut self, head: &Head) -> Option<Samples<'_>> {
-        let family = self
-            .0
-            .entry(head.name.clone())
-            .or_insert_with(|| Family { head: head.clone(), samples: String::new() });
+        let family =
+            self.0.entry(head.name.clone()).or_insert_with(|| Family { head: head.clone(), samples: String::new() });
         (family.head.kind == head.kind).then_some(Samples { family })
     }
 
@@ -160,11 +166,15 @@ mod tests {
         let samples = "b_total{service=\"a\\\"b\\\\c\\nd\"} 1.5\nb_total{service=\"x\",db=\"0\"} 2\n";
         assert_eq!(
             families.write(TextFormat::OpenMetrics),
-            format!("# TYPE a gauge\n# HELP a a \\\"word\\\"\\nand \\\\\na 2\n# TYPE b counter\n# HELP b a \\\"word\\\"\\nand \\\\\n{samples}# EOF\n")
+            format!(
+                "# TYPE a gauge\n# HELP a a \\\"word\\\"\\nand \\\\\na 2\n# TYPE b counter\n# HELP b a \\\"word\\\"\\nand \\\\\n{samples}# EOF\n"
+            )
         );
         assert_eq!(
             families.write(TextFormat::Prometheus),
-            format!("# TYPE a gauge\n# HELP a a \"word\"\\nand \\\\\na 2\n# TYPE b_total counter\n# HELP b_total a \"word\"\\nand \\\\\n{samples}")
+            format!(
+                "# TYPE a gauge\n# HELP a a \"word\"\\nand \\\\\na 2\n# TYPE b_total counter\n# HELP b_total a \"word\"\\nand \\\\\n{samples}"
+            )
         );
     }
 }

@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn labels_are_names_that_nobody_else_uses() {
-        for (given, label_name) in [("db", "db"), ("service", "of_service"), ("__name__", "of_name__"), ("0x", "of_0x"), ("a b", "a_b")] {
+        for (given, label_name) in
+            [("db", "db"), ("service", "of_service"), ("__name__", "of_name__"), ("0x", "of_0x"), ("a b", "a_b")]
+        {
             assert_eq!(label(given), label_name);
         }
     }

@@ -49,7 +49,7 @@ fn put_one(
     let Some((first, _)) = measurements.first() else { return };
     let exported = Exported::new(service.kind, name, first.kind);
     let metric = catalogue.iter().find(|metric| metric.name == name);
-    let head = head(&exported, metric.map_or(NO_HELP.to_owned(), |metric| help(metric)));
+    let head = head(&exported, metric.map_or(NO_HELP.to_owned(), help));
     let Some(mut samples) = families.family(&head) else { return };
     for (labels, value) in series(measurements) {
         let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -1,0 +1,89 @@
+//! `/status` and its events.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, BodyDataStream};
+use axum::http::StatusCode;
+use futures_util::{FutureExt, StreamExt};
+use stackkit_core::ServiceExt;
+use stackkit_http::{STATUS_EVENTS_CLIENTS_MAX, router};
+
+use crate::script::{DEADLINE, Mood, Script, get, header, probed, send, stack};
+
+async fn listen(app: &Router) -> BodyDataStream {
+    let response = send(app, "GET", "/status/events", &[]).await;
+    assert_eq!(header(&response, "content-type").as_deref(), Some("text/event-stream"));
+    Body::into_data_stream(response.into_body())
+}
+
+async fn next(events: &mut BodyDataStream) -> Option<String> {
+    let event = tokio::time::timeout(DEADLINE, events.next()).await.expect("an event comes")?;
+    Some(String::from_utf8(event.unwrap().to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_may_do_nothing_but_what_it_needs() {
+    let monitor = probed(&stack([Script::new("cache", Mood::Well).into()])).await;
+    let app = router(&monitor);
+    let response = send(&app, "GET", "/status", &[]).await;
+    assert!(header(&response, "content-security-policy").unwrap().starts_with("default-src 'none'"));
+    assert!(get(&app, "/status").await.1.contains("cache"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_page_is_told_of_a_change_and_of_the_end() {
+    let service = Script::new("cache", Mood::Well);
+    let mood = service.mood.clone();
+    let monitor = probed(&stack([service.optional()])).await;
+    let app = router(&monitor);
+    let mut events = listen(&app).await;
+    let first = next(&mut events).await.unwrap();
+    assert!(first.starts_with("data: ") && first.ends_with("\n\n") && first.contains("cache"), "{first}");
+    assert!(events.next().now_or_never().is_none(), "nothing changed and time stands still");
+    *mood.lock().unwrap() = Mood::Down;
+    loop {
+        let event = next(&mut events).await.unwrap();
+        if event.contains("unhealthy") {
+            break;
+        }
+    }
+    drop(monitor);
+    assert_eq!(next(&mut events).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_is_kept_alive() {
+    let clock = tokio::time::Instant::now();
+    let often = stackkit_core::Intervals::new().with_poll(Duration::from_secs(3600));
+    let monitor = probed(&stack([Script::new("cache", Mood::Well).with_intervals(often)])).await;
+    let mut events = listen(&router(&monitor)).await;
+    assert!(next(&mut events).await.unwrap().starts_with("data: "));
+    let mut pings = 0;
+    while clock.elapsed() < Duration::from_secs(60) {
+        pings += usize::from(next(&mut events).await.unwrap() == "event: ping\ndata: .\n\n");
+    }
+    assert!(pings >= 5, "{pings}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_a_second_apart_and_the_pages_are_few() {
+    let often = stackkit_core::Intervals::new().with_poll(Duration::from_millis(50));
+    let monitor = probed(&stack([Script::new("cache", Mood::Well).with_intervals(often)])).await;
+    let app = router(&monitor);
+    let mut pages = Vec::new();
+    for _ in 0..STATUS_EVENTS_CLIENTS_MAX {
+        pages.push(listen(&app).await);
+    }
+    let refused = send(&app, "GET", "/status/events", &[]).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(header(&refused, "retry-after").is_some());
+    drop(pages.pop());
+    let mut events = listen(&app).await;
+    next(&mut events).await.unwrap();
+    let started = tokio::time::Instant::now();
+    for _ in 0..10 {
+        next(&mut events).await.unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_secs(10), "{:?}", started.elapsed());
+}

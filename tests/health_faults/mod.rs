@@ -1,8 +1,11 @@
 //! The fault matrix of the health engine: what a stack says of real servers that fail in every way that can be provoked
 //! here, and how soon.
 
+mod machine;
 mod network;
+mod postgres;
 mod proxy;
+mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +31,7 @@ const PASSWORD: &str = "canary-4b1e77-password";
 
 /// What this folder tests.
 pub(crate) fn tests() -> impl Iterator<Item = &'static Test> {
-    [network::TESTS].into_iter().flatten()
+    [network::TESTS, postgres::TESTS, redis::TESTS].into_iter().flatten()
 }
 
 /// Runs one test.
@@ -81,6 +84,36 @@ impl Site {
             Store::Redis(server) => (server.tcp_url().unwrap(), server.port().unwrap()),
         };
         url.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", self.proxy.port()))
+    }
+
+    fn postgres_server(&self) -> &PostgresServer {
+        match &self.store {
+            Store::Postgres(server) => server,
+            Store::Redis(_) => panic!("this is a Redis"),
+        }
+    }
+
+    fn redis_server(&self) -> &RedisFixture {
+        match &self.store {
+            Store::Redis(server) => server,
+            Store::Postgres(_) => panic!("this is a PostgreSQL"),
+        }
+    }
+
+    /// Stops the server; the proxy stays.
+    async fn stop(&mut self) {
+        match &mut self.store {
+            Store::Postgres(server) => server.stop().await.unwrap(),
+            Store::Redis(server) => server.stop().await.unwrap(),
+        }
+    }
+
+    /// Starts the server again, and waits until it is ready.
+    async fn restart(&mut self) {
+        match &mut self.store {
+            Store::Postgres(server) => server.start().await.unwrap(),
+            Store::Redis(server) => server.start().await.unwrap(),
+        }
     }
 
     /// A stack of that one service, without a connection yet.
@@ -145,6 +178,15 @@ async fn fails(stack: &Stack, expected: Failure, row: &str) -> Duration {
     assert_failed(service, expected, row);
     assert!(!report.ready && report.status == Status::Unhealthy, "{row}: {report}");
     took
+}
+
+/// Probes several times, and expects that failure each time, and in time.
+async fn fails_in_time(stack: &Stack, expected: Failure, row: &str) {
+    let mut tries = Vec::new();
+    for _ in 0..TRIES {
+        tries.push(fails(stack, expected, row).await);
+    }
+    assert_in_time(&tries, row);
 }
 
 fn assert_failed(service: &ServiceReport, expected: Failure, row: &str) {

@@ -59,12 +59,48 @@ impl Clock {
         self.instant() + after.min(DEADLINE_MAX)
     }
 
+    /// Sets a fixed clock, as somebody sets the clock of a machine, forward or back; the system's clock does not care.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(fixed) = &self.0 {
+            *fixed.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        }
+    }
+
     /// Moves a fixed clock forward; the system's clock does not care. Saturates at the end of time.
     pub fn advance(&self, by: Duration) {
         if let Some(fixed) = &self.0 {
             let mut now = fixed.lock().unwrap_or_else(PoisonError::into_inner);
             *now = now.checked_add(by).unwrap_or(Timestamp::MAX);
         }
+    }
+}
+
+/// How far the wall clock may stray from what is expected before it counts as set: more than reading two clocks one after
+/// the other takes, less than anybody would set a clock by.
+const STEP_MIN: Duration = Duration::from_secs(1);
+
+/// A moment on both clocks. It is told in the wall time that the clock shows by then: so an age stays true when somebody sets
+/// the clock meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    pub(crate) at: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+impl Stamp {
+    /// This moment.
+    pub(crate) fn now(clock: &Clock) -> Self {
+        Self { at: clock.instant(), wall: clock.now() }
+    }
+
+    /// Its wall time, as the clock goes at `now`.
+    pub(crate) fn wall_by(&mut self, now: Self) -> Timestamp {
+        let age = now.at.saturating_duration_since(self.at);
+        let expected = now.wall.checked_sub(age).unwrap_or(Timestamp::MIN);
+        if expected.duration_since(self.wall).unsigned_abs() > STEP_MIN {
+            self.wall = expected;
+        }
+        self.wall
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must be ready before what: the checks of a stack's graph. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::health::{HealthCheck, LIVE, Tier};
 use crate::service::{ConfigFault, SERVICE_ID_BYTES_MAX, is_safe_name};
@@ -51,25 +51,41 @@ pub(crate) fn group_faults(entry: &StackEntry) -> Vec<ConfigFault> {
 
 /// One circle, from a service back to itself: `a`, `b`, `a`.
 fn circle<'a>(graph: &BTreeMap<&'a str, Vec<&'a str>>) -> Option<Vec<&'a str>> {
-    let mut left: BTreeMap<&str, &Vec<&str>> = graph.iter().map(|(id, after)| (*id, after)).collect();
-    // Takes away what waits for nothing that is left, until nothing more can go: all that stays is in a circle or waits for one.
+    let left = waiting(graph);
+    // Each of them waits for another of them, so following that leads back sooner or later.
+    let mut path = vec![*left.iter().next()?];
+    let mut places = BTreeMap::from([(*path.first()?, 0)]);
     loop {
-        let ids: Vec<&str> = left.keys().copied().collect();
-        left.retain(|_, after| after.iter().any(|dependency| ids.contains(dependency)));
-        if left.len() == ids.len() {
-            break;
-        }
-    }
-    // So each of them waits for another of them, and following that leads back sooner or later.
-    let mut path = vec![*left.keys().next()?];
-    loop {
-        let next = left.get(path.last()?)?.iter().copied().find(|dependency| left.contains_key(dependency))?;
-        if let Some(start) = path.iter().position(|seen| *seen == next) {
+        let next = graph.get(path.last()?)?.iter().copied().find(|dependency| left.contains(dependency))?;
+        if let Some(start) = places.insert(next, path.len()) {
             path.push(next);
             return Some(path.split_off(start));
         }
         path.push(next);
     }
+}
+
+/// What is in a circle or waits for one: takes away what waits for nothing, then what waited only for that, and so on.
+fn waiting<'a>(graph: &BTreeMap<&'a str, Vec<&'a str>>) -> BTreeSet<&'a str> {
+    let mut dependents: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut waits_for: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, after) in graph {
+        let known = after.iter().filter(|dependency| graph.contains_key(*dependency));
+        waits_for.insert(id, known.clone().count());
+        known.for_each(|dependency| dependents.entry(dependency).or_default().push(id));
+    }
+    let mut free: Vec<&str> = waits_for.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+    while let Some(id) = free.pop() {
+        waits_for.remove(id);
+        for dependent in dependents.remove(id).unwrap_or_default() {
+            let Some(count) = waits_for.get_mut(dependent) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                free.push(dependent);
+            }
+        }
+    }
+    graph.keys().copied().filter(|id| waits_for.contains_key(id)).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What every datastore is: a [`Service`].
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::health::HealthCheck;
 /// The longest [`ServiceId`] in bytes: it is a folder name in a repository and a label in metrics.
 pub const SERVICE_ID_BYTES_MAX: usize = 64;
 
-/// The name of one service in its stack: 1 to 64 of `a-z A-Z 0-9 . _ -`, not starting with a dot or a dash.
+/// The name of one service in its stack: 1 to 64 of `a-z A-Z 0-9 . _ -`, not starting with a dot or a dash. Cheap to clone.
 ///
 /// ```
 /// use stackkit_core::ServiceId;
@@ -20,7 +22,7 @@ pub const SERVICE_ID_BYTES_MAX: usize = 64;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ServiceId(String);
+pub struct ServiceId(Arc<str>);
 
 impl ServiceId {
     /// Checks and takes over an id.
@@ -30,7 +32,7 @@ impl ServiceId {
     pub fn new(id: impl Into<String>) -> Result<Self> {
         let id = id.into();
         match is_safe_name(&id, SERVICE_ID_BYTES_MAX) {
-            true => Ok(Self(id)),
+            true => Ok(Self(id.into())),
             false => Err(Error::config(format!(
                 "service id {id:?} is not 1 to {SERVICE_ID_BYTES_MAX} of a-z A-Z 0-9 . _ - with a letter, digit or underscore first"
             ))),
@@ -50,7 +52,7 @@ impl ServiceId {
         debug_assert!(is_safe_name(default, SERVICE_ID_BYTES_MAX), "{default:?} can't be a default id");
         match Self::new(id) {
             Ok(id) => (id, None),
-            Err(error) => (Self(default.to_owned()), Some(ConfigFault::error(code, error.message()))),
+            Err(error) => (Self(default.into()), Some(ConfigFault::error(code, error.message()))),
         }
     }
 
@@ -73,6 +75,12 @@ impl fmt::Display for ServiceId {
     }
 }
 
+impl Borrow<str> for ServiceId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl AsRef<str> for ServiceId {
     fn as_ref(&self) -> &str {
         &self.0
@@ -81,13 +89,13 @@ impl AsRef<str> for ServiceId {
 
 impl PartialEq<str> for ServiceId {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other
+        &*self.0 == other
     }
 }
 
 impl PartialEq<&str> for ServiceId {
     fn eq(&self, other: &&str) -> bool {
-        self.0 == *other
+        &*self.0 == *other
     }
 }
 
@@ -107,7 +115,7 @@ impl std::str::FromStr for ServiceId {
 
 impl From<ServiceId> for String {
     fn from(id: ServiceId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::graph::{graph_faults, group_faults};
 use crate::health::Intervals;
-use crate::health::{Moment, Prober, READY, Report, STARTUP, Shape, Thresholds, Tier};
+use crate::health::{Moment, Prober, READY, Report, STARTUP, ServiceReport, Shape, Thresholds};
 use crate::service::{ConfigFault, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId, is_safe_name};
 
 /// What a service's failure means for its stack.
@@ -266,19 +266,15 @@ impl Stack {
 
     /// Probes on demand, all services at once or only those named; a probe that runs already is joined.
     ///
-    /// A service that answers is also asked for its inventory; one that does not has failed at [`Intervals::timeout`]
-    /// already. Services without a health check do not appear in the report. Never fails: what can't be observed is
-    /// an entry with a failure.
+    /// A service that answers is also asked for what its other tiers tell, the inventory among them; one that does not has
+    /// failed at its deadline already. Each result stands by itself: rise, fall and grace are for polling. Services without a
+    /// health check do not appear in the report. Never fails: what can't be observed is an entry with a failure.
     ///
     /// # Cancel safety
     /// Cancel safe: probes that were started are dropped with their connections.
     pub async fn check_now(&self, only: &[ServiceId]) -> Report {
         let wanted = |id: &ServiceId| only.is_empty() || only.contains(id);
-        let probes = self.probers().filter(|prober| wanted(prober.id())).map(async |prober| {
-            let seen = prober.probe(prober.deciding_tier()).await;
-            let inventory = prober.tiers().contains(&Tier::Inventory) && seen.failure.is_none();
-            Arc::new(if inventory { prober.probe(Tier::Inventory).await } else { seen })
-        });
+        let probes = self.probers().filter(|prober| wanted(prober.id())).map(|prober| look_at_all(prober));
         let services = join_all(probes).await;
         let entries = self.probers().filter(|prober| wanted(prober.id())).map(|prober| prober.entry());
         let moment = Moment { now: self.0.clock.now(), instant: self.0.clock.instant(), draining: false, sequence: 0 };
@@ -289,6 +285,18 @@ impl Stack {
     pub(crate) fn probers(&self) -> impl Iterator<Item = &Arc<Prober>> {
         self.0.probers.iter().filter(|prober| prober.entry().service.health_check().is_some())
     }
+}
+
+/// Probes the deciding tier, then, if there is an answer, the others that tell more.
+async fn look_at_all(prober: &Prober) -> Arc<ServiceReport> {
+    let deciding = prober.deciding_tier();
+    let mut seen = prober.probe(deciding).await;
+    for tier in prober.tiers().iter().copied().filter(|tier| *tier != deciding && prober.tells_more(*tier)) {
+        if seen.failure.is_none() {
+            seen = prober.probe(tier).await;
+        }
+    }
+    Arc::new(seen.at_face_value())
 }
 
 impl fmt::Debug for Stack {

@@ -1,6 +1,5 @@
 //! The stream of transitions.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::Stream;
@@ -30,22 +29,25 @@ pub struct Transition {
 /// The transitions of a stack's services, from the moment of [`Monitor::changes`](crate::Monitor::changes) on.
 ///
 /// A slow reader misses no state: what happened meanwhile is told as one transition from the state that the reader
-/// knows to the present one. So nothing piles up. Of a service in maintenance nothing is told; of one that flaps, that it does,
-/// and what it came to when it is over.
+/// knows to the present one. So nothing piles up, and services take turns: one that changes all the time does not keep
+/// others from being told. Of a service in maintenance nothing is told; of one that flaps, that it does, and what it came to
+/// when it is over.
 #[derive(Debug)]
 pub struct Changes {
     reports: watch::Receiver<Arc<Report>>,
+    /// The newest report that was looked at.
+    report: Arc<Report>,
     /// The status that was told last of each service, and whether it was told that it flaps.
     told: Vec<(Status, bool)>,
-    /// At most one entry a service.
-    pending: VecDeque<Event>,
+    /// Whose turn it is.
+    turn: usize,
 }
 
 impl Changes {
     pub(crate) fn new(mut reports: watch::Receiver<Arc<Report>>) -> Self {
-        let known = reports.borrow_and_update().clone();
-        let told = known.services.iter().map(|service| (service.status, service.flapping)).collect();
-        Self { reports, told, pending: VecDeque::new() }
+        let report = reports.borrow_and_update().clone();
+        let told = report.services.iter().map(|service| (service.status, service.flapping)).collect();
+        Self { reports, report, told, turn: 0 }
     }
 
     /// The next transition; `None` when the monitor is gone.
@@ -62,17 +64,12 @@ impl Changes {
     /// Cancel safe: no transition is lost.
     pub async fn next_event(&mut self) -> Option<Event> {
         loop {
-            // Between two events newer reports may have come; what is pending of a service is told as it is now.
-            if self.pending.is_empty() || self.reports.has_changed().unwrap_or(false) {
-                if self.pending.is_empty() {
-                    self.reports.changed().await.ok()?;
-                }
-                self.take_in();
-            }
-            if let Some(event) = self.pending.pop_front() {
-                self.mark_told(&event);
+            // Between two events newer reports may have come; each service is told as it is now.
+            self.report.clone_from(&self.reports.borrow_and_update());
+            if let Some(event) = self.take_news() {
                 return Some(event);
             }
+            self.reports.changed().await.ok()?;
         }
     }
 
@@ -84,19 +81,19 @@ impl Changes {
         )
     }
 
-    /// Compares the newest report with what was told.
-    fn take_in(&mut self) {
-        let report = self.reports.borrow_and_update().clone();
-        let pairs = self.told.iter().zip(&report.services);
-        let changed = pairs.filter(|(told, service)| is_news(**told, service));
-        self.pending = changed.map(|(told, service)| event(&report, told.0, service)).collect();
-    }
-
-    fn mark_told(&mut self, event: &Event) {
-        let position = event.report.services.iter().position(|service| service.id == event.transition.service);
-        if let Some(told) = position.and_then(|position| self.told.get_mut(position)) {
-            *told = (event.transition.to, event.service.flapping);
+    /// The first service from the one whose turn it is that has changed; it counts as told.
+    fn take_news(&mut self) -> Option<Event> {
+        let count = self.told.len();
+        let turns = (self.turn..count).chain(0..self.turn.min(count));
+        for at in turns {
+            let (Some(told), Some(service)) = (self.told.get_mut(at), self.report.services.get(at)) else { continue };
+            if is_news(*told, service) {
+                let (from, _) = std::mem::replace(told, (service.status, service.flapping));
+                self.turn = at + 1;
+                return Some(event(&self.report, from, service));
+            }
         }
+        None
     }
 }
 

@@ -1,11 +1,13 @@
 //! From the services' own reports to the stack's: what is too old, what another one causes, what counts for which group.
 //! Pure, but for the shape of the stack that it is given.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::health::blame::Needs;
 use crate::health::{Axes, GroupReport, Report, ServiceReport, Status};
 use crate::service::ServiceId;
 use crate::stack::{Criticality, StackEntry};
@@ -21,11 +23,11 @@ pub const STARTUP: &str = "startup";
 /// What stays the same from report to report.
 #[derive(Debug)]
 pub(crate) struct Shape {
-    stack: String,
+    stack: Arc<str>,
     groups: Vec<Group>,
-    /// The positions of the services that each one comes after, those that these come after included; empty if nothing
-    /// comes after anything.
-    causes: Vec<Vec<usize>>,
+    pub(crate) needs: Needs,
+    /// Where each service is.
+    pub(crate) positions: Arc<HashMap<ServiceId, usize>>,
 }
 
 #[derive(Debug)]
@@ -55,12 +57,10 @@ impl Shape {
             }
         }
         let groups = names.into_iter().map(|name| Group::of(name, &entries)).collect();
-        Self { stack: stack.to_owned(), groups, causes: causes(&entries) }
-    }
-
-    /// The positions of the services that must be ready before the one at `position`, however far.
-    pub(crate) fn causes_of(&self, position: usize) -> &[usize] {
-        self.causes.get(position).map_or(&[], Vec::as_slice)
+        let positions: HashMap<ServiceId, usize> =
+            entries.iter().zip(0..).map(|(entry, at)| (entry.service.id().clone(), at)).collect();
+        let needs = Needs::new(&entries, |id| positions.get(id).copied());
+        Self { stack: stack.into(), groups, needs, positions: Arc::new(positions) }
     }
 
     /// The stack's report. `before` is the one that was published last: an effective status goes on since then.
@@ -70,76 +70,30 @@ impl Shape {
         moment: Moment,
         before: Option<&Report>,
     ) -> Report {
-        for service in &mut services {
-            age(service, moment);
+        let earlier = before.map_or(&[][..], |before| before.services.as_slice());
+        for (at, service) in services.iter_mut().enumerate() {
+            age(service, earlier.get(at), moment);
         }
-        self.blame(&mut services, moment, before);
-        let groups: Vec<GroupReport> = self.groups.iter().map(|group| group.report(&services)).collect();
+        self.needs.blame(&mut services, moment, earlier);
+        let groups: Vec<GroupReport> =
+            self.groups.iter().map(|group| group.report(&services, moment.draining)).collect();
         let status = services.iter().filter_map(|service| weight(service)).max().unwrap_or(Status::Healthy);
-        let passing = groups.iter().any(|group| group.name.as_ref() == READY && group.passing);
-        let fresh = services.iter().filter(|service| service.status != Status::Unknown);
+        let ready = groups.iter().any(|group| group.name.as_ref() == READY && group.passing);
+        let fresh = services.iter().filter(|service| !service.is_stale);
         let stale_at = fresh.filter_map(|service| service.stale_at).min();
         Report {
             stack: self.stack.clone(),
             generated_at: moment.now,
             status,
-            ready: passing && !moment.draining,
+            ready,
             draining: moment.draining,
             sequence: moment.sequence,
             groups,
             services,
             stale_at,
+            positions: self.positions.clone(),
         }
     }
-
-    /// Turns what fails to unknown where something that it needs fails too, so that a cause is shown once.
-    fn blame(&self, services: &mut [Arc<ServiceReport>], moment: Moment, before: Option<&Report>) {
-        let fails = |service: &ServiceReport| !service.status.is_ready() || service.failure.is_some();
-        let failing: Vec<bool> = services.iter().map(|service| fails(service)).collect();
-        let is_failing = |position: usize| failing.get(position).copied().unwrap_or(false);
-        for (position, causes) in self.causes.iter().enumerate() {
-            // The roots: what fails although all that it needs itself does not.
-            let is_root = |cause: usize| is_failing(cause) && !self.causes_of(cause).iter().any(|c| is_failing(*c));
-            let roots: Vec<usize> = causes.iter().copied().filter(|cause| is_root(*cause)).collect();
-            let Some(service) = services.get(position) else { continue };
-            if roots.is_empty() || service.status.is_ready() || service.checked_at.is_none() {
-                continue;
-            }
-            let caused_by = roots.iter().filter_map(|root| Some(services.get(*root)?.id.clone())).collect();
-            let earlier = before.and_then(|report| report.services.get(position));
-            let since = earlier.filter(|old| old.status == Status::Unknown).map_or(moment.now, |old| old.since);
-            if let Some(slot) = services.get_mut(position) {
-                let service = Arc::make_mut(slot);
-                service.caused_by = caused_by;
-                service.status = Status::Unknown;
-                service.since = since;
-            }
-        }
-    }
-}
-
-/// For each entry the positions of all that it needs.
-fn causes(entries: &[&StackEntry]) -> Vec<Vec<usize>> {
-    if entries.iter().all(|entry| entry.after.is_empty()) {
-        return Vec::new();
-    }
-    let position = |id: &String| entries.iter().position(|entry| *entry.service.id() == id.as_str());
-    let direct: Vec<Vec<usize>> =
-        entries.iter().map(|entry| entry.after.iter().filter_map(position).collect()).collect();
-    let needs = |start: usize| {
-        let mut all: Vec<usize> = direct.get(start).cloned().unwrap_or_default();
-        let mut looked = 0;
-        while let Some(next) = all.get(looked).copied() {
-            looked += 1;
-            for further in direct.get(next).into_iter().flatten() {
-                if !all.contains(further) {
-                    all.push(*further);
-                }
-            }
-        }
-        all
-    };
-    (0..entries.len()).map(needs).collect()
 }
 
 impl Group {
@@ -150,11 +104,12 @@ impl Group {
         Self { name: name.into(), positions, members }
     }
 
-    fn report(&self, services: &[Arc<ServiceReport>]) -> GroupReport {
+    fn report(&self, services: &[Arc<ServiceReport>], draining: bool) -> GroupReport {
         let members = || self.positions.iter().filter_map(|position| services.get(*position)).map(Arc::as_ref);
         GroupReport {
             name: self.name.clone(),
-            passing: members().filter(|member| member.is_decisive()).all(|member| member.passes(&self.name)),
+            passing: members().filter(|member| member.is_decisive()).all(|member| member.passes(&self.name))
+                && !(draining && self.name.as_ref() == READY),
             status: members().filter_map(weight).max().unwrap_or(Status::Healthy),
             members: self.members.clone(),
         }
@@ -162,16 +117,21 @@ impl Group {
 }
 
 /// Turns an entry that is too old to unknown.
-fn age(service: &mut Arc<ServiceReport>, moment: Moment) {
+fn age(service: &mut Arc<ServiceReport>, earlier: Option<&Arc<ServiceReport>>, moment: Moment) {
     let stale_for = service.stale_at.and_then(|stale_at| moment.instant.checked_duration_since(stale_at));
-    if let Some(stale_for) = stale_for
-        && service.status != Status::Unknown
-    {
-        let service = Arc::make_mut(service);
-        service.status = Status::Unknown;
-        service.axes = Axes::all(Status::Unknown);
+    let Some(stale_for) = stale_for.filter(|_| !service.is_stale) else { return };
+    if let Some(same) = earlier.filter(|earlier| earlier.is_stale && earlier.is_same_result(service)) {
+        service.clone_from(same);
+        return;
+    }
+    let service = Arc::make_mut(service);
+    if service.status != Status::Unknown {
         service.since = moment.now.checked_sub(stale_for).unwrap_or(moment.now);
     }
+    service.is_stale = true;
+    service.status = Status::Unknown;
+    service.axes = Axes::all(Status::Unknown);
+    service.caused_by.clear();
 }
 
 /// What a service's status means for the stack's: an optional failure degrades, an informational one says nothing, and nothing

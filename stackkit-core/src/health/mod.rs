@@ -2,6 +2,7 @@
 //!
 //! Poll in the background, serve from a snapshot: a request reads one `Arc<Report>` and does no I/O.
 
+mod blame;
 mod board;
 mod changes;
 mod check;
@@ -12,10 +13,13 @@ mod intervals;
 mod metric;
 mod monitor;
 mod observation;
+mod plan;
 mod poll;
 mod prober;
+mod recorder;
 mod report;
 mod rule;
+mod runner;
 mod sink;
 mod snapshot;
 mod stability;

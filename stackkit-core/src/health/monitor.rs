@@ -120,8 +120,8 @@ impl Monitor {
     /// Waits until each required service is ready, and gives the report that says so.
     ///
     /// # Errors
-    /// At once, with its kind, on a failure that waiting can't mend (a wrong password, a missing database), unless
-    /// something that the service needs is not ready yet; `Timeout` when `timeout` has passed, naming for each service that is
+    /// At once, with its kind, on a failure that waiting can't mend (a wrong password, a missing database) of one of them or of
+    /// what it needs, unless something that this needs is not ready yet; `Cancelled` once the stack drains; `Timeout` when `timeout` has passed, naming for each service that is
     /// not ready its attempts, last kind, phase and code, and for how long it has been so.
     ///
     /// # Cancel safety

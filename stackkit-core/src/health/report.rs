@@ -1,5 +1,6 @@
 //! What the engine says of a stack at one moment.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Phase};
+use crate::health::state::Last;
 use crate::health::{Availability, Finding, LIVE, Observation, ProbeCounts, STARTUP, Tier};
 use crate::service::ServiceId;
 use crate::stack::Criticality;
@@ -121,7 +123,7 @@ pub struct ServiceReport {
     pub endpoint: Arc<str>,
     /// How it is.
     pub status: Status,
-    /// How it is on each axis.
+    /// How it is on each axis; held by rise, fall and grace as the status is.
     pub axes: Axes,
     /// What its status means for the stack.
     pub criticality: Criticality,
@@ -129,7 +131,7 @@ pub struct ServiceReport {
     pub since: Timestamp,
     /// When the last probe ended; `None` before the first.
     pub checked_at: Option<Timestamp>,
-    /// How long the last probe took, in milliseconds.
+    /// How long the last probe took, in milliseconds; an inventory does not count.
     pub latency_ms: Option<f64>,
     /// The last probe of each tier that could observe.
     pub tiers: Vec<TierReport>,
@@ -168,9 +170,21 @@ pub struct ServiceReport {
     /// The moment from which this report is too old to be believed.
     #[serde(skip)]
     pub(crate) stale_at: Option<Instant>,
+    /// Whether that moment has passed.
+    #[serde(skip)]
+    pub(crate) is_stale: bool,
     /// Whether it was ever ready.
     #[serde(skip)]
     pub(crate) was_ready: bool,
+    /// What the last result meant by itself.
+    #[serde(skip)]
+    pub(crate) last: Last,
+    /// When the last probe started.
+    #[serde(skip)]
+    pub(crate) probed_at: Option<Instant>,
+    /// When the causes of its being unknown were over, until it has been probed since.
+    #[serde(skip)]
+    pub(crate) healed_at: Option<Instant>,
 }
 
 impl ServiceReport {
@@ -193,6 +207,27 @@ impl ServiceReport {
     #[must_use]
     pub fn is_decisive(&self) -> bool {
         self.criticality == Criticality::Required && self.counts_now()
+    }
+
+    /// As the last result means by itself, whatever rise, fall and grace make of it.
+    pub(crate) fn at_face_value(mut self) -> Self {
+        if self.last.status != Status::Unknown {
+            (self.status, self.axes) = (self.last.status, self.last.axes);
+        }
+        self
+    }
+
+    /// Whether this one and another are the same result at different moments.
+    pub(crate) fn is_same_result(&self, other: &Self) -> bool {
+        self.attempts_count == other.attempts_count
+            && self.stale_at == other.stale_at
+            && self.maintenance_until == other.maintenance_until
+    }
+
+    /// The causes of its being unknown, if there are any: `db, cache`.
+    pub(crate) fn causes(&self) -> Option<String> {
+        let causes: Vec<&str> = self.caused_by.iter().map(ServiceId::as_str).collect();
+        (!causes.is_empty()).then(|| causes.join(", "))
     }
 
     /// Whether it counts for the status of its stack and groups: it does not while it is in maintenance.
@@ -222,7 +257,7 @@ pub struct GroupReport {
 #[non_exhaustive]
 pub struct Report {
     /// The stack's name.
-    pub stack: String,
+    pub stack: Arc<str>,
     /// When it was made.
     pub generated_at: Timestamp,
     /// How the stack is: the worst of what counts.
@@ -240,13 +275,16 @@ pub struct Report {
     /// The earliest moment at which an entry becomes too old.
     #[serde(skip)]
     pub(crate) stale_at: Option<Instant>,
+    /// Where each service is in `services`.
+    #[serde(skip)]
+    pub(crate) positions: Arc<HashMap<ServiceId, usize>>,
 }
 
 impl Report {
     /// The entry of one service.
     #[must_use]
     pub fn service(&self, id: &str) -> Option<&ServiceReport> {
-        self.services.iter().find(|service| service.id == id).map(Arc::as_ref)
+        self.services.get(*self.positions.get(id)?).map(Arc::as_ref)
     }
 
     /// The entry of one group.
@@ -257,25 +295,35 @@ impl Report {
 }
 
 impl fmt::Display for Report {
+    /// One line for the stack, then one for each service with what is to be said of it below.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ready = if self.ready { "ready" } else { "not ready" };
         write!(f, "{}: {}, {ready}", self.stack, self.status)?;
-        for service in &self.services {
-            write!(f, "\n  {:<16} {:<12} {:<10}", service.id.as_str(), service.kind, service.status)?;
-            if let Some(latency_ms) = service.latency_ms {
-                write!(f, " {latency_ms:>9.2} ms")?;
-            }
-            write!(f, "  {}", service.endpoint)?;
-            if let Some(failure) = &service.failure {
-                write!(f, "\n    {}: {}", failure.kind, failure.message)?;
-            }
-            if !service.caused_by.is_empty() {
-                let causes: Vec<&str> = service.caused_by.iter().map(ServiceId::as_str).collect();
-                write!(f, "\n    because of {}", causes.join(", "))?;
-            }
-            for finding in service.findings() {
-                write!(f, "\n    {}: {}", finding.code, finding.message)?;
-            }
+        if self.draining {
+            f.write_str(", draining")?;
+        }
+        self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
+    }
+}
+
+impl fmt::Display for ServiceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:<16} {:<12} {:<10}", self.id.as_str(), self.kind, self.status)?;
+        if let Some(latency_ms) = self.latency_ms {
+            write!(f, " {latency_ms:>9.2} ms")?;
+        }
+        write!(f, "  {}", self.endpoint)?;
+        if let Some(until) = self.maintenance_until {
+            write!(f, "\n    in maintenance until {until:.0}")?;
+        }
+        if let Some(causes) = self.causes() {
+            write!(f, "\n    because of {causes}")?;
+        }
+        if let Some(failure) = &self.failure {
+            write!(f, "\n    {}: {}", failure.kind, failure.message)?;
+        }
+        for finding in self.findings() {
+            write!(f, "\n    {}: {}", finding.code, finding.message)?;
         }
         Ok(())
     }

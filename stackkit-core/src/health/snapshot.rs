@@ -50,13 +50,15 @@ impl Snapshot {
     /// it was ready.
     #[must_use]
     pub fn history(&self, id: &str) -> Option<History> {
-        self.probers.iter().find(|prober| *prober.id() == id).map(|prober| prober.history())
+        let position = self.shape.positions.get(id)?;
+        Some(self.probers.get(*position)?.history())
     }
 
     /// What the check of one service measures, as its [catalogue](crate::HealthCheck::metrics) says; empty if there is none.
     #[must_use]
     pub fn metrics(&self, id: &str) -> &'static [Metric] {
-        self.probers.iter().find(|prober| *prober.id() == id).map_or(&[], |prober| prober.metrics())
+        let position = self.shape.positions.get(id).copied();
+        position.and_then(|position| self.probers.get(position)).map_or(&[], |prober| prober.metrics())
     }
 
     /// The clock of the stack: a report's ages count up to its present.

@@ -9,7 +9,7 @@ use crate::health::{Intervals, Status};
 
 /// The time in which changes are counted: long enough to see a server that is restarted every few minutes.
 pub(crate) const FLAP_WINDOW: Duration = Duration::from_secs(600);
-/// So many turns between ready and not ready in [`FLAP_WINDOW`] are flapping: three times down and up again.
+/// So many changes of the status in [`FLAP_WINDOW`] are flapping: three times down and up again, or across a threshold.
 pub(crate) const FLAP_CHANGES: usize = 6;
 /// Below this many it is over. Lower than the limit above, so that flapping itself does not flap.
 const CALM_CHANGES: usize = 2;
@@ -93,13 +93,13 @@ impl Stability {
     }
 
     fn count_turn(&mut self, next: Status, at: Instant) {
-        let turned = self.status != Status::Unknown && next != Status::Unknown;
-        if turned && self.status.is_ready() != next.is_ready() {
-            self.turns.push_back(at);
+        let turned = self.status != Status::Unknown && next != Status::Unknown && self.status != next;
+        if turned {
             // More are not needed to know that it flaps.
-            if self.turns.len() > FLAP_CHANGES {
+            if self.turns.len() == FLAP_CHANGES {
                 self.turns.pop_front();
             }
+            self.turns.push_back(at);
         }
         while self.turns.front().is_some_and(|turn| at.duration_since(*turn) > FLAP_WINDOW) {
             self.turns.pop_front();

@@ -1,5 +1,6 @@
 //! Waiting until a stack is ready, and the words that say why it is not.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -37,14 +38,20 @@ impl Wanted<'_> {
         }
     }
 
+    /// What is not ready, and what causes that.
     fn missing<'a>(&'a self, report: &'a Report) -> impl Iterator<Item = &'a ServiceReport> {
-        let services = report.services.iter().map(AsRef::as_ref);
-        services.filter(|service| self.has(service) && !service.status.is_ready())
+        let services = || report.services.iter().map(AsRef::as_ref);
+        let missing = move |service: &&ServiceReport| self.has(service) && !service.status.is_ready();
+        let causes: HashSet<&ServiceId> = services().filter(missing).flat_map(|service| &service.caused_by).collect();
+        services().filter(move |service| missing(service) || causes.contains(&service.id))
     }
 
     /// The failure that waiting can't mend, if there is one. Its text names the service, the code and the facts already,
     /// as every probe failure does. A service whose dependency is not ready yet may still be mended by it.
     pub(crate) fn permanent_failure(&self, report: &Report) -> Option<Error> {
+        if report.draining && self.ids.is_empty() {
+            return Some(Error::new(ErrorKind::Cancelled, "the stack drains: it will not be ready again"));
+        }
         let is_ready = |id: &String| report.service(id).is_none_or(|service| service.status.is_ready());
         let alone = self.missing(report).filter(|service| service.dependencies.iter().all(is_ready));
         let failures = alone.filter_map(|service| service.failure.as_ref());
@@ -62,11 +69,7 @@ impl Wanted<'_> {
     /// Names each service that is not ready, and why.
     pub(crate) fn not_ready(&self, report: &Report, timeout: Duration, now: Timestamp) -> Error {
         let missing: Vec<String> = self.missing(report).map(|service| words(service, now)).collect();
-        let what = match (missing.is_empty(), report.draining) {
-            (true, true) => "the stack drains".to_owned(),
-            _ => missing.join("; "),
-        };
-        Error::new(ErrorKind::Timeout, format!("not ready after {timeout:?}: {what}"))
+        Error::new(ErrorKind::Timeout, format!("not ready after {timeout:?}: {}", missing.join("; ")))
             .with_operation("wait until ready")
     }
 }
@@ -82,9 +85,8 @@ fn words(service: &ServiceReport, now: Timestamp) -> String {
     let probes = if service.attempts_count == 1 { "probe" } else { "probes" };
     // Writing to a `String` can't fail.
     let _ = write!(words, " for {seconds:.1} s after {} {probes}", service.attempts_count);
-    if !service.caused_by.is_empty() {
-        let causes: Vec<&str> = service.caused_by.iter().map(ServiceId::as_str).collect();
-        let _ = write!(words, " because of {}", causes.join(", "));
+    if let Some(causes) = service.causes() {
+        let _ = write!(words, " because of {causes}");
     }
     if let Some(failure) = &service.failure {
         let _ = write!(words, ", {}", failure.kind);

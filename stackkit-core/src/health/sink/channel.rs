@@ -1,12 +1,15 @@
 //! Transitions as messages of a channel.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::{Event, Sink};
 
-/// Sends each event into a channel. While it is full the sink waits, and newer transitions are kept as one a service.
+/// Sends each event into a channel. While it is full the sink waits, however long, and newer transitions are kept as one a
+/// service.
 ///
 /// ```
 /// use stackkit_core::health::{ChannelSink, MonitorOptions};
@@ -29,6 +32,11 @@ impl ChannelSink {
 impl Sink for ChannelSink {
     fn name(&self) -> &'static str {
         "channel"
+    }
+
+    /// Never: waiting for room delays nothing else.
+    fn timeout(&self) -> Duration {
+        Duration::MAX
     }
 
     async fn publish(&self, event: &Event) -> Result<()> {

@@ -62,7 +62,7 @@ impl Sink for CommandSink {
         let transition = &event.transition;
         let tool = Tool::new(&self.path)
             .args(&self.args)
-            .env("STACKKIT_STACK", &event.stack)
+            .env("STACKKIT_STACK", event.stack.as_ref())
             .env("STACKKIT_SERVICE", transition.service.as_str())
             .env("STACKKIT_FROM", transition.from.as_str())
             .env("STACKKIT_TO", transition.to.as_str())

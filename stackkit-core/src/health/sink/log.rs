@@ -24,7 +24,7 @@ impl Sink for LogSink {
     }
 
     async fn publish(&self, event: &Event) -> Result<()> {
-        let (stack, service) = (event.stack.as_str(), event.transition.service.as_str());
+        let (stack, service) = (event.stack.as_ref(), event.transition.service.as_str());
         let (from, to) = (event.transition.from.as_str(), event.transition.to.as_str());
         match event.transition.to {
             Status::Unhealthy => tracing::error!(stack, service, from, to, "{event}"),

@@ -5,10 +5,12 @@ mod command;
 mod log;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -27,7 +29,7 @@ pub const SINK_TIMEOUT: Duration = Duration::from_secs(30);
 #[non_exhaustive]
 pub struct Event {
     /// The stack's name.
-    pub stack: String,
+    pub stack: Arc<str>,
     /// What changed.
     #[serde(flatten)]
     pub transition: Transition,
@@ -42,9 +44,14 @@ pub struct Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Transition { service, from, to, .. } = &self.transition;
-        write!(f, "{}: {service} turned from {from} to {to}", self.stack)?;
-        if self.transition.flapping {
-            f.write_str(" and flaps: no more is told until it is calm")?;
+        write!(f, "{}: {service} ", self.stack)?;
+        match (self.transition.flapping, from == to) {
+            (true, _) => write!(f, "flaps, and is {to} at the moment: no more is told until it is calm")?,
+            (false, true) => write!(f, "is calm again, and {to}")?,
+            (false, false) => write!(f, "turned from {from} to {to}")?,
+        }
+        if let Some(causes) = self.service.causes() {
+            write!(f, " because of {causes}")?;
         }
         if let Some(failure) = &self.service.failure {
             write!(f, ": {}", failure.message)?;
@@ -83,22 +90,24 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     /// Tells one event.
     ///
     /// # Errors
-    /// Are logged, and end nothing.
+    /// Are logged, and end nothing; so is a panic.
     ///
     /// # Cancel safety
     /// Is dropped at its timeout and when the monitor is.
     async fn publish(&self, event: &Event) -> Result<()>;
 }
 
-/// Tells a sink every transition until the monitor is gone.
+/// Tells a sink every transition until the monitor is gone. What goes wrong in the sink stays there.
 pub(crate) async fn feed(sink: Arc<dyn Sink>, mut changes: Changes) {
     while let Some(event) = changes.next_event().await {
-        match timeout(sink.timeout(), sink.publish(&event)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
+        let told = AssertUnwindSafe(async { timeout(sink.timeout(), sink.publish(&event)).await });
+        match told.catch_unwind().await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => {
                 tracing::warn!(sink = sink.name(), error = %error.chain(), "a sink could not be told");
             }
-            Err(_elapsed) => tracing::warn!(sink = sink.name(), "a sink did not end in time"),
+            Ok(Err(_elapsed)) => tracing::warn!(sink = sink.name(), "a sink did not end in time"),
+            Err(_panic) => tracing::error!(sink = sink.name(), "a sink panicked"),
         }
     }
 }

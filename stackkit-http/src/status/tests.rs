@@ -101,7 +101,7 @@ async fn details_are_shown_only_where_they_may_be() {
 async fn a_message_is_never_markup() {
     let mut shop = shop().await;
     let hostile = r#"</li><script>alert("1")</script><img src=x onerror='x'>"#;
-    shop.report.stack = hostile.to_owned();
+    shop.report.stack = hostile.into();
     let finding = Finding::new("a.b", Axis::Risk, Severity::Warning, hostile).with_hint(hostile);
     shop.change("api", |api| {
         api.exceeded = vec![finding];

@@ -81,7 +81,7 @@ impl Redis {
 }
 
 /// The next cursor and the keys of a page.
-fn scanned(reply: Reply) -> Result<(Vec<u8>, Vec<Vec<u8>>), RedisError> {
+pub(crate) fn scanned(reply: Reply) -> Result<(Vec<u8>, Vec<Vec<u8>>), RedisError> {
     let elements = match reply {
         Reply::Array(elements) => elements,
         Reply::Error(error) => return Err(RedisError::Server(error)),

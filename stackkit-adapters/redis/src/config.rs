@@ -26,7 +26,14 @@ pub const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 pub const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 
 /// Passwords of this store's sample configurations and images.
-const PASSWORDS_DEFAULT: &[&str] = &["foobared", "redis", "redispassword"];
+pub(crate) const PASSWORDS_DEFAULT: &[&str] = &["foobared", "redis", "redispassword"];
+
+/// How many keys the inventory looks at to estimate how many there are of each prefix. 50 000 take the server about
+/// 15 ms in all, in slices of a tenth of a millisecond, and leave an error of at most half a percent of all keys.
+pub const SAMPLE_KEYS_DEFAULT: u64 = 50_000;
+
+/// What ends the prefix of a key: what the server's documentation uses in its examples.
+pub const PREFIX_SEPARATORS_DEFAULT: &str = ":";
 
 /// Where the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +44,7 @@ pub(crate) enum Address {
 
 impl Address {
     /// Whether bytes to it stay on this machine.
-    fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
             Self::Tcp { host, .. } => host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
@@ -65,6 +72,9 @@ pub struct RedisConfig {
     pub(crate) command_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) sync_timeout: Duration,
+    pub(crate) reads_only: bool,
+    pub(crate) sample_keys: u64,
+    pub(crate) separators: Vec<u8>,
 }
 
 impl RedisConfig {
@@ -90,6 +100,9 @@ impl RedisConfig {
             command_timeout: COMMAND_TIMEOUT_DEFAULT,
             stall_timeout: STALL_TIMEOUT_DEFAULT,
             sync_timeout: SYNC_TIMEOUT_DEFAULT,
+            reads_only: false,
+            sample_keys: SAMPLE_KEYS_DEFAULT,
+            separators: PREFIX_SEPARATORS_DEFAULT.as_bytes().to_vec(),
         }
     }
 
@@ -154,6 +167,27 @@ impl RedisConfig {
     #[must_use]
     pub fn with_sync_timeout(mut self, timeout: Duration) -> Self {
         self.sync_timeout = timeout;
+        self
+    }
+
+    /// Says that the application only reads: a server that refuses writes is then a risk, and stays ready.
+    #[must_use]
+    pub fn with_reads_only(mut self, reads_only: bool) -> Self {
+        self.reads_only = reads_only;
+        self
+    }
+
+    /// Sets [`SAMPLE_KEYS_DEFAULT`] anew. 0 samples no keys.
+    #[must_use]
+    pub fn with_sample_keys(mut self, keys: u64) -> Self {
+        self.sample_keys = keys;
+        self
+    }
+
+    /// Sets [`PREFIX_SEPARATORS_DEFAULT`] anew: the prefix of a key ends with the first byte that is any of these.
+    #[must_use]
+    pub fn with_prefix_separators(mut self, separators: impl AsRef<[u8]>) -> Self {
+        self.separators = separators.as_ref().to_vec();
         self
     }
 

@@ -5,7 +5,9 @@ mod client;
 mod config;
 mod dump;
 mod error;
+mod inventory;
 mod metrics;
+mod posture;
 mod probe;
 mod provider;
 pub mod rdb;
@@ -13,11 +15,12 @@ mod rehearsal;
 mod replay;
 mod resp;
 mod restore;
+mod sample;
 mod service;
 mod source;
 
 pub use config::{
-    COMMAND_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_DEFAULT, PORT_DEFAULT, RedisConfig, STALL_TIMEOUT_DEFAULT,
-    SYNC_TIMEOUT_DEFAULT,
+    COMMAND_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_DEFAULT, PORT_DEFAULT, PREFIX_SEPARATORS_DEFAULT, RedisConfig,
+    SAMPLE_KEYS_DEFAULT, STALL_TIMEOUT_DEFAULT, SYNC_TIMEOUT_DEFAULT,
 };
 pub use service::Redis;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::client::Connection;
 use crate::config::RedisConfig;
-use crate::metrics::Info;
+use crate::metrics::{Info, Refusals};
 
 /// The id of a handle that was given none.
 const ID_DEFAULT: &str = "redis";
@@ -43,6 +43,8 @@ struct Inner {
     tls: OnceCell<Arc<ClientConfig>>,
     /// The probe's connection, if the last probe ended well and none is under way.
     warm: Mutex<Option<Connection>>,
+    /// What the server refused to tell the probe.
+    refusals: Mutex<Refusals>,
 }
 
 impl Redis {
@@ -76,7 +78,8 @@ impl Redis {
 
     fn build(id: &str, config: RedisConfig) -> Self {
         let (id, id_fault) = ServiceId::or_fault(id, ID_DEFAULT, "redis.id");
-        Self { inner: Arc::new(Inner { id, id_fault, config, tls: OnceCell::new(), warm: Mutex::default() }) }
+        let (warm, refusals) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { id, id_fault, config, tls: OnceCell::new(), warm, refusals }) }
     }
 
     /// What the handle is configured with.
@@ -116,6 +119,11 @@ impl Redis {
     /// The slot of the probe's connection. Never held across an await.
     pub(crate) fn warm<T>(&self, with: impl FnOnce(&mut Option<Connection>) -> T) -> T {
         with(&mut self.inner.warm.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the server refused to tell. Never held across an await.
+    pub(crate) fn refusals<T>(&self, with: impl FnOnce(&mut Refusals) -> T) -> T {
+        with(&mut self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Names the service and the operation in an error.

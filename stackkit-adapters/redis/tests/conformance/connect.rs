@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use stackkit_core::backup::TargetState;
-use stackkit_core::health::Tier;
+use stackkit_core::health::{Thresholds, Tier};
 use stackkit_core::{ErrorKind, Phase, Service};
 use stackkit_fixtures::conformance::{Outcome, check, dump, probe, refused, restore, same, trial};
 use stackkit_fixtures::{RedisOptions, redis, redis_with, wait_until};
@@ -157,9 +157,8 @@ async fn saturated() -> Outcome {
     let fresh: Arc<dyn Service> = Arc::new(Redis::from_url(&redis.url())?);
     refused("a client too many", &[ErrorKind::Saturated], probe(&fresh, Tier::Vitals).await)?;
     let seen = probe(&warm, Tier::Vitals).await?;
-    check(seen.findings.iter().any(|finding| finding.code == "redis.clients.near_max"), || {
-        format!("{:?}", seen.findings)
-    })
+    let found = Thresholds::new().verdict(&warm.health_check().expect("a check").rules(), &seen).findings;
+    check(found.iter().any(|finding| finding.code == "redis.clients.near_max"), || format!("{found:?}"))
 }
 
 async fn returns() -> Outcome {

@@ -123,7 +123,7 @@ fn a_late_backup_makes_unready_who_asks_for_it() {
         let site = Site::new().await;
         let limit = || Thresholds::new().with_limit("backup_age_seconds", Limit::FailAbove(48.0 * 3600.0));
         let late = site.watch(site.freshness().with_thresholds(limit())).await;
-        assert!(late.codes.iter().any(|code| code == "threshold.exceeded"), "{late:?}");
+        assert!(late.codes.iter().any(|code| code == "backup.stale"), "{late:?}");
         assert_eq!((late.backups, late.ready), (Status::Unhealthy, false), "{late:?}");
         assert!(late.answer.starts_with("HTTP/1.1 503 "), "{late:?}");
         // Of a service that is only shown the limit changes nothing.

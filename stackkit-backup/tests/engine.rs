@@ -198,6 +198,8 @@ fn main() -> ExitCode {
         freshness::evidence_from_the_future_vouches_for_nothing,
         freshness::a_storage_that_hangs_costs_one_request,
         freshness::a_repository_that_is_gone_or_another_is_told,
+        freshness::a_write_is_tried_and_leaves_nothing,
+        freshness::a_directory_tells_whether_the_next_backup_fits,
     ];
     let no_zstd = (!Path::new("/usr/bin/zstd").exists()).then_some("no zstd is installed");
     trials.push(case_unless("stream::zstd_reads_every_artifact", no_zstd, stream::zstd_reads_every_artifact));

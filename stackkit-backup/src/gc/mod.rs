@@ -17,6 +17,7 @@ use crate::error::storage as storage_error;
 use crate::id::BackupId;
 use crate::repository::{Repository, TOMBSTONE, folder_of};
 use crate::run::format_bytes;
+use crate::storage::PROBES;
 
 /// How old something must be to be taken for what a crash left: longer than any backup takes.
 const AGE: Duration = Duration::from_secs(48 * 3600);
@@ -24,9 +25,6 @@ const AGE: Duration = Duration::from_secs(48 * 3600);
 /// The least age that can be asked for. A backup that runs longer than the age that is asked for, and writes nothing
 /// meanwhile, fails.
 const AGE_MIN: Duration = Duration::from_secs(3600);
-
-/// The folder of the objects by which a storage is tried.
-const PROBES: &str = "probe";
 
 const COLLECT: &str = "look for what crashes left";
 

@@ -26,6 +26,7 @@ pub(crate) use deleted::{Deleted, DeletedBytes};
 pub(crate) use local::NotAFile;
 pub use lock::ObjectLockMode;
 pub use probe::Capabilities;
+pub(crate) use probe::PROBES;
 
 use self::url::Location;
 use crate::error::storage;
@@ -126,6 +127,14 @@ impl Storage {
         }
     }
 
+    /// Whether the place is a bucket.
+    pub(crate) fn is_bucket(&self) -> bool {
+        #[cfg(feature = "s3")]
+        return matches!(self.place, Place::Bucket(_));
+        #[cfg(not(feature = "s3"))]
+        false
+    }
+
     /// Whether an operation that returned an error is over. A request over a network may still have its effect later.
     pub(crate) fn errors_are_final(&self) -> bool {
         self.root().is_some()
@@ -140,7 +149,7 @@ impl Storage {
     }
 
     /// Whether old versions are kept, and whether objects can be locked.
-    async fn versions_and_locks(&self) -> Result<(bool, bool)> {
+    pub(crate) async fn versions_and_locks(&self) -> Result<(bool, bool)> {
         match &self.place {
             #[cfg(feature = "s3")]
             Place::Bucket(bucket) => bucket.nature().await.map(|nature| (nature.versioning, nature.object_lock)),

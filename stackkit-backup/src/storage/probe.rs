@@ -7,7 +7,7 @@ use stackkit_core::{ErrorKind, Result};
 use super::Storage;
 
 /// The folder of the objects that a probe writes and removes.
-const PROBES: &str = "probe";
+pub(crate) const PROBES: &str = "probe";
 
 /// What a storage can do, found by trying.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStoreExt;
+use futures_util::StreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use stackkit_backup::{BackupFreshness, Repository, Sample, VerifyLevel};
-use stackkit_core::health::{Status, Thresholds, Tier};
+use stackkit_core::health::{MeasurementValue, Severity, Status, Thresholds, Tier};
 use stackkit_core::{Clock, ErrorKind, HealthCheck, Observation, ProbeContext, Result, Service, Stack};
 
 use crate::support::faulty::{Faulty, Plan, When};
+use crate::support::read_only::ReadOnly;
 use crate::support::scratch::Shelves;
 use crate::support::shelf::Shelf;
 use crate::support::{options, stack_of, text};
@@ -45,7 +47,17 @@ impl Site {
 
 async fn probe(check: &BackupFreshness, tier: Tier, within: Duration) -> Result<Observation> {
     let clock = Clock::system();
-    check.probe(&ProbeContext::new(tier, clock.deadline(within))).await
+    let mut seen = check.probe(&ProbeContext::new(tier, clock.deadline(within))).await?;
+    for measured in &seen.measurements {
+        let metric = check.metrics().iter().find(|metric| metric.name == measured.name);
+        assert_eq!(metric.map(|metric| metric.kind), Some(measured.kind), "{}", measured.name);
+        assert!(measured.labels.keys().eq(metric.unwrap().labels), "{}", measured.name);
+    }
+    // As the runner does.
+    let verdict = Thresholds::new().verdict(&check.rules(), &seen);
+    assert!(verdict.status <= Status::Degraded, "nothing here makes a stack unready");
+    seen.findings.extend(verdict.findings);
+    Ok(seen)
 }
 
 async fn inventory(check: &BackupFreshness) -> Observation {
@@ -53,14 +65,12 @@ async fn inventory(check: &BackupFreshness) -> Observation {
 }
 
 fn codes(seen: &Observation) -> Vec<&str> {
-    // Nothing here makes a stack unready.
-    assert!(Thresholds::new().judge(seen).0 <= Status::Degraded);
     seen.findings.iter().map(|finding| &*finding.code).collect()
 }
 
 pub(crate) async fn it_says_how_old_everything_is() {
     let site = Site::new().await;
-    let check = site.check().with_id("backups-of-shop").with_max_drill_age(HOUR);
+    let check = site.check().with_id("backups-of-shop").with_max_drill_age(HOUR + Duration::from_secs(1));
     assert_eq!((check.id().as_str(), check.kind(), check.faults().len()), ("backups-of-shop", "backup", 0));
     let backup = site.repository.backup(&site.stack).run().await.unwrap();
     site.later(HOUR);
@@ -70,7 +80,7 @@ pub(crate) async fn it_says_how_old_everything_is() {
     }
     let scratch = Shelves::default();
     let drill = site.repository.verification(backup.id()).level(VerifyLevel::Drill).with_scratch(&scratch);
-    assert_eq!(codes(&inventory(&check).await), ["backup.drill.stale"]);
+    assert_eq!(codes(&inventory(&check).await), ["backup.drill.stale"], "there was none");
     assert!(drill.run().await.unwrap().is_ok());
     // A verify that is younger than the drill, but of less.
     site.later(HOUR / 2);
@@ -121,7 +131,7 @@ pub(crate) async fn what_is_late_or_odd_is_a_risk() {
     site.later(8 * 24 * HOUR);
     let seen = inventory(&check).await;
     assert_eq!(codes(&seen), ["backup.stale", "backup.unverified"]);
-    assert!(seen.findings[0].message.contains("9 days"), "{}", seen.findings[0].message);
+    assert_eq!((seen.findings[0].value, seen.findings[0].limit), (Some(9.125 * 86_400.0), Some(26.0 * 3600.0)));
 
     // A backup of almost nothing.
     let check = site.check().with_max_verify_age(None);
@@ -189,6 +199,60 @@ pub(crate) async fn a_repository_that_is_gone_or_another_is_told() {
     }
     site.store.delete(&marker).await.unwrap();
     assert_eq!(probe(&check, Tier::Ping, HOUR).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+pub(crate) async fn a_write_is_tried_and_leaves_nothing() {
+    let site = Site::new().await;
+    site.repository.backup(&site.stack).run().await.unwrap();
+    let objects = async || {
+        let mut paths: Vec<_> = site.store.list(None).map(|object| object.unwrap().location).collect().await;
+        paths.sort();
+        paths
+    };
+    let before = objects().await;
+    let check = site.check().with_max_verify_age(None);
+    assert_eq!(check.last_size()(), None);
+    let seen = inventory(&check).await;
+    assert!(seen.value("repository_write_ms").is_some(), "{seen:?}");
+    assert_eq!(objects().await, before);
+    assert_eq!(check.last_size()().map(|bytes| bytes as f64), seen.value("backup_size_bytes"));
+    // Memory has no end that it tells.
+    assert_eq!(seen.value("repository_available_bytes").or(seen.value("repository_room_ratio")), None);
+    let seen = inventory(&site.check().without_write_probe()).await;
+    let silent = seen.measurements.iter().find(|measured| measured.name == "repository_write_ms").unwrap();
+    assert_eq!(silent.value, MeasurementValue::Unavailable("the write probe is turned off".to_owned()));
+
+    let read_only = Arc::new(ReadOnly(site.store.clone()));
+    let repository = Repository::with_store(read_only, options()).await.unwrap();
+    let check = BackupFreshness::new(repository, "shop").with_max_verify_age(None);
+    let seen = inventory(&check).await;
+    assert_eq!(codes(&seen), ["backup.repository.unwritable"]);
+    assert_eq!(codes(&inventory(&check.without_write_probe()).await), [""; 0]);
+}
+
+pub(crate) async fn a_directory_tells_whether_the_next_backup_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let stack = stack_of([Shelf::new("shelf").with("x", text(9000, 1))]);
+    let repository = Repository::open_or_create(&url, options().with_clock(stack.clock().clone())).await.unwrap();
+    let check = BackupFreshness::new(repository.clone(), "shop").with_max_verify_age(None);
+    let seen = inventory(&check).await;
+    assert!(seen.value("repository_available_bytes").unwrap() > 0.0, "{seen:?}");
+    assert_eq!(seen.value("repository_room_ratio"), None, "there is no backup to compare with");
+    repository.backup(&stack).run().await.unwrap();
+    let files = || -> usize {
+        let probes = std::fs::read_dir(folder.path().join("probe"));
+        probes.map_or(0, |entries| entries.count())
+    };
+    let seen = inventory(&check).await;
+    assert_eq!((codes(&seen), files()), (vec![], 0));
+    let (available, size) = (seen.value("repository_available_bytes"), seen.value("backup_size_bytes"));
+    assert_eq!(seen.value("repository_room_ratio"), available.zip(size).map(|(available, size)| available / size));
+    for (room, severity) in [(1.5, Severity::Warning), (0.5, Severity::Critical)] {
+        let tight = Observation::new().gauge("repository_room_ratio", room);
+        let found = Thresholds::new().verdict(&check.rules(), &tight).findings;
+        assert_eq!((&*found[0].code, found[0].severity), ("backup.repository.space_low", severity));
+    }
 }
 
 pub(crate) async fn evidence_from_the_future_vouches_for_nothing() {

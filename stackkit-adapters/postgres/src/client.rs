@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Host, PostgresConfig, TlsMode};
 use crate::error::{Handshake, PostgresError, QueryResult};
+use crate::prepared::Prepared;
 use crate::tls::{Noted, connector};
 
 /// Shown by the server in `pg_stat_activity`.
@@ -36,6 +37,10 @@ const PREPARE_LONG_SESSION: &str = "SET search_path = pg_catalog;
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
+    /// The server's major version, as it said at the start; nothing if it said none.
+    pub(crate) major: Option<u32>,
+    /// Whether the probe's statements are prepared on this connection.
+    pub(crate) prepared: Prepared,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -172,10 +177,29 @@ where
             let known = Handshake { tls_refused, has_password: config.password.is_some() };
             PostgresError::Handshake(config.endpoint(), known, source)
         })?;
+    let major = connection.parameter("server_version").and_then(major);
     let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
         }
     });
-    Ok(Session { client, _driver: AbortOnDropHandle::new(task) })
+    Ok(Session { client, major, prepared: Prepared::default(), _driver: AbortOnDropHandle::new(task) })
+}
+
+/// The major version in `15.20 (Debian 15.20-0+deb12u1)` or `18beta1`.
+fn major(version: &str) -> Option<u32> {
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_the_first_number() {
+        assert_eq!(major("15.20 (Debian 15.20-0+deb12u1)"), Some(15));
+        assert_eq!((major("18beta1"), major("17")), (Some(18), Some(17)));
+        assert_eq!((major("devel"), major("")), (None, None));
+    }
 }

@@ -39,7 +39,7 @@ impl Host {
     }
 
     /// Whether bytes to it can't be read on a network.
-    fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         match self {
             Self::Unix(_) => true,
             Self::Tcp(name) if name == "localhost" => true,
@@ -106,6 +106,7 @@ pub struct PostgresConfig {
     pub(crate) lock_timeout: Duration,
     pub(crate) tool_dirs: Vec<PathBuf>,
     pub(crate) content_digests: bool,
+    pub(crate) expect_writable: bool,
     /// Options of a URL that mean nothing here, told as warnings.
     pub(crate) ignored_options: Vec<String>,
 }
@@ -127,6 +128,7 @@ impl PostgresConfig {
             lock_timeout: LOCK_TIMEOUT_DEFAULT,
             tool_dirs: Vec::new(),
             content_digests: false,
+            expect_writable: false,
             ignored_options: Vec::new(),
         }
     }
@@ -214,6 +216,14 @@ impl PostgresConfig {
         self
     }
 
+    /// Whether a server that takes no writes is unready: a standby, or `default_transaction_read_only`. Off unless set,
+    /// or the URL says `target_session_attrs=read-write` or `primary`.
+    #[must_use]
+    pub fn with_expect_writable(mut self, on: bool) -> Self {
+        self.expect_writable = on;
+        self
+    }
+
     /// Where the database is, without user and password.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
@@ -272,7 +282,7 @@ impl PostgresConfig {
         faults
     }
 
-    fn password_fault(&self) -> Option<ConfigFault> {
+    pub(crate) fn password_fault(&self) -> Option<ConfigFault> {
         match self.password.as_ref()?.weakness(&["postgres", &self.user, &self.database])? {
             Weakness::Default => {
                 let message = "the password is a well-known default, or equals the user or the database; set another";
@@ -284,7 +294,7 @@ impl PostgresConfig {
         }
     }
 
-    fn tls_fault(&self) -> Option<ConfigFault> {
+    pub(crate) fn tls_fault(&self) -> Option<ConfigFault> {
         let open = !self.host.is_private() && matches!(self.tls, TlsMode::Disable | TlsMode::Prefer);
         let unused = self.ca_file.is_some() && self.tls != TlsMode::VerifyFull;
         if unused {

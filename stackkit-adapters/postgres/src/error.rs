@@ -26,6 +26,9 @@ pub(crate) enum PostgresError {
     /// The answer does not have the shape that the query asks for.
     #[error("the answer can't be read")]
     Answer(&'static str),
+    /// The server is older than what the queries read.
+    #[error("the server is too old")]
+    TooOld(u32),
 }
 
 /// What is known about a start-up that failed beyond what the driver tells.
@@ -53,6 +56,9 @@ impl From<PostgresError> for Error {
             PostgresError::Query(source) => query(source),
             PostgresError::Deadline(at, phase) => {
                 located(Self::new(ErrorKind::Timeout, "the server did not answer in time"), &at).with_phase(phase)
+            }
+            PostgresError::TooOld(major) => {
+                Self::new(ErrorKind::Unsupported, "the server is older than version 12").with_context("version", major)
             }
             PostgresError::Answer(what) => Self::new(ErrorKind::Unexpected, "the server's answer can't be read")
                 .with_phase(Phase::Decode)

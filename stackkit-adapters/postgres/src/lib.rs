@@ -9,6 +9,8 @@ mod error;
 mod inspect;
 mod metrics;
 mod plan;
+mod posture;
+mod prepared;
 mod probe;
 mod provider;
 mod restore;

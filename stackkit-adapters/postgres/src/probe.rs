@@ -1,24 +1,26 @@
 //! Looks at a server over one warm connection.
 
 use async_trait::async_trait;
-use stackkit_core::health::Tier;
+use stackkit_core::health::{Metric, Rule, Tier};
 use stackkit_core::{HealthCheck, Observation, ProbeContext, Result};
 use tokio::time::timeout_at;
 
 use crate::client::Session;
 use crate::error::PostgresError;
-use crate::metrics::{self, Vitals};
+use crate::metrics::{self, Fields};
+use crate::posture;
 use crate::service::Postgres;
 
 /// The part of the time that is left which the server gets, in tenths: it must end a query, and the answer must
 /// arrive, before the runner drops the probe.
 const SERVER_TENTHS: u32 = 9;
 
-/// Sees version, connections, transactions, wraparound, cache, replication and archiving in one round trip.
+/// Sees sessions, locks, transactions, wraparound, cache, replication, archiving and checkpoints in one round trip, of
+/// statements that the connection plans once.
 ///
-/// [`Tier::Inventory`] tells the sizes of the database and of its largest tables: that reads the size of every file, 32
-/// to 50 ms with 2 000 tables against 0.7 ms for all other vitals. Fields that need the role
-/// `pg_monitor` are `unavailable` without it.
+/// [`Tier::Inventory`] tells sizes, tables, indexes, extensions, slow statements and the posture, in two: that reads the
+/// size of every file, 32 to 50 ms with 2 000 tables against 0.3 ms for the vitals. Fields that need a right are
+/// `unavailable` without it, and name the grant.
 #[async_trait]
 impl HealthCheck for Postgres {
     async fn probe(&self, cx: &ProbeContext) -> Result<Observation> {
@@ -32,40 +34,61 @@ impl HealthCheck for Postgres {
     fn tiers(&self) -> &'static [Tier] {
         &[Tier::Ping, Tier::Vitals, Tier::Inventory]
     }
+
+    fn metrics(&self) -> &'static [Metric] {
+        metrics::METRICS
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        metrics::rules(self.config())
+    }
 }
 
 impl Postgres {
     async fn observe(&self, cx: &ProbeContext) -> Result<Observation> {
         let warm = self.warm(Option::take).filter(|session| !session.is_closed());
-        let session = match warm {
+        let mut session = match warm {
             Some(session) => session,
             None => Session::open(self.config(), &self.config().database, Some(cx.deadline())).await?,
         };
         // The session is put back only when the whole answer was read: after an error or a drop it is gone.
         let late = |_elapsed| PostgresError::Deadline(self.config().endpoint(), stackkit_core::Phase::Query);
-        let observation = timeout_at(cx.deadline(), self.ask(&session, cx)).await.map_err(late)??;
+        let observation = timeout_at(cx.deadline(), self.ask(&mut session, cx)).await.map_err(late)??;
         self.warm(|warm| *warm = Some(session));
         Ok(observation)
     }
 
-    async fn ask(&self, session: &Session, cx: &ProbeContext) -> Result<Observation> {
+    async fn ask(&self, session: &mut Session, cx: &ProbeContext) -> Result<Observation> {
         if cx.tier() == Tier::Ping {
             session.execute("").await?;
             return Ok(Observation::new());
         }
-        let millis = (cx.remaining() * SERVER_TENTHS / 10).as_millis().max(1);
-        // Local to the one transaction that all statements of a message are: behind a pooler the session is not ours.
-        // A role's own path may lead to functions of others.
-        let limited =
-            |sql: &str| format!("SET LOCAL statement_timeout = {millis}; SET LOCAL search_path = pg_catalog; {sql}");
-        if cx.tier() == Tier::Inventory {
-            return metrics::inventory(Observation::new(), &session.rows(&limited(metrics::INVENTORY)).await?);
+        let major = session.major.ok_or(PostgresError::Answer("the server's version"))?;
+        if major < metrics::VERSION_MIN {
+            return Err(PostgresError::TooOld(major).into());
         }
-        let vitals = Vitals::read(&session.row(&limited(metrics::VITALS)).await?)?;
-        let mut observation = metrics::observe(&vitals, cx.previous());
-        // Above 0 the server is ahead; as exact as the way back of the answer is short.
-        let now = cx.clock().now().as_duration().as_secs_f64();
-        observation = observation.gauge("clock_skew_seconds", vitals.clock_seconds - now);
-        Ok(observation)
+        match cx.tier() {
+            Tier::Inventory => self.inventory(session, major, cx).await,
+            _ => {
+                let rows = session.prepared_rows(&limits(cx), &metrics::vitals_sql(major)).await?;
+                Ok(metrics::observe(&metrics::read_all(&rows), cx))
+            }
+        }
     }
+
+    async fn inventory(&self, session: &Session, major: u32, cx: &ProbeContext) -> Result<Observation> {
+        let facts = session.row(&format!("{}; {}", limits(cx), metrics::facts_sql())).await?;
+        let facts = Fields::read(&facts);
+        let rows = session.rows(&format!("{}; {}", limits(cx), metrics::inventory_sql(major, &facts))).await?;
+        let observation = metrics::take_inventory(&facts, &metrics::read_all(&rows), cx);
+        Ok(posture::findings(self.config(), &facts).into_iter().fold(observation, Observation::finding))
+    }
+}
+
+/// The server's deadline, and a path that can't lead to functions of others.
+///
+/// Local to the one transaction that all statements of a message are: behind a pooler the session is not ours.
+fn limits(cx: &ProbeContext) -> String {
+    let millis = (cx.remaining() * SERVER_TENTHS / 10).as_millis().max(1);
+    format!("SET LOCAL statement_timeout = {millis}; SET LOCAL search_path = pg_catalog")
 }

@@ -14,6 +14,9 @@ const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// URL options that the driver's parser reads.
 const OPTIONS_READ: [&str; 6] = ["host", "port", "user", "password", "dbname", "connect_timeout"];
 
+/// Values of libpq's `target_session_attrs` that ask for a server that takes writes.
+const WRITABLE: [&str; 2] = ["read-write", "primary"];
+
 impl PostgresConfig {
     /// Reads `postgres://user:password@host:port/database?sslmode=…`.
     ///
@@ -44,6 +47,7 @@ impl PostgresConfig {
         let mut config = from_driver(&driver)?;
         config.tls = options.tls.unwrap_or_default();
         config.ca_file = options.ca_file.take();
+        config.expect_writable = options.expect_writable;
         config.ignored_options = options.ignored;
         Ok(config)
     }
@@ -96,6 +100,7 @@ struct Options<'a> {
     ignored: Vec<String>,
     tls: Option<TlsMode>,
     ca_file: Option<PathBuf>,
+    expect_writable: bool,
 }
 
 impl<'a> Options<'a> {
@@ -106,6 +111,8 @@ impl<'a> Options<'a> {
             match key {
                 "sslmode" => options.tls = Some(tls_mode(value)?),
                 "sslrootcert" => options.ca_file = Some(decode(value)?.into()),
+                "target_session_attrs" if WRITABLE.contains(&value) => options.expect_writable = true,
+                "target_session_attrs" if value == "any" => options.expect_writable = false,
                 _ if OPTIONS_READ.contains(&key) => options.read.push(pair),
                 _ => options.ignored.push(key.to_owned()),
             }

@@ -16,6 +16,8 @@ mod memory;
 mod restore;
 #[path = "conformance/rights.rs"]
 mod rights;
+#[path = "conformance/vitals.rs"]
+mod vitals;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -34,7 +36,8 @@ macro_rules! cases {
 pub(crate) use cases;
 
 fn main() -> ExitCode {
-    let cases = [health::CASES, backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
+    let health = [health::CASES, vitals::CASES].concat();
+    let cases = [health.as_slice(), backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     let case = |(name, run): Case| {
         trial(name, "postgres", async move || {
             // The first step of each case; it tells a missing server apart from a failed case.

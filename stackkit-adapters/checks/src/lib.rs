@@ -19,6 +19,8 @@ pub use disk::DiskCheck;
 pub use exec::ExecCheck;
 pub use function::FnCheck;
 pub use heartbeat::{Heartbeat, HeartbeatCheck};
+#[cfg(feature = "http")]
+pub use http::HttpCheck;
 pub use pool::PoolCheck;
 pub use process::ProcessCheck;
 pub use tcp::TcpCheck;

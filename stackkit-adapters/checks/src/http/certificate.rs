@@ -20,7 +20,8 @@ fn words_and_code(error: &CertificateError) -> (&'static str, &'static str) {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("the server's certificate is not valid yet: look at both clocks", "certificate.not_yet_valid")
         }
-        CertificateError::UnknownIssuer => {
+        // A bad signature is what an authority looks like that was made anew under its old name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             ("the server's certificate is of no authority that is trusted here", "certificate.unknown_issuer")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

@@ -1,5 +1,12 @@
 //! HTTP: the check of a web service, and the webhook for transitions.
 
 mod certificate;
+mod check;
+mod client;
+mod der;
+mod headers;
+mod judge;
+mod target;
 
 pub(crate) use certificate::{certificate_code, certificate_words};
+pub use check::HttpCheck;

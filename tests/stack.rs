@@ -2,7 +2,9 @@
 //! a reason, or fails where `STACKKIT_REQUIRE` names it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod browser;
 mod buckets;
+mod chromium;
 mod command_line;
 mod drill;
 mod faults;
@@ -23,6 +25,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let modules = [
+        ("browser", browser::TESTS),
         ("buckets", buckets::TESTS),
         ("command_line", command_line::TESTS),
         ("drill", drill::TESTS),

@@ -20,6 +20,7 @@ fn missing(needs: &[&str]) -> Option<String> {
                 "redis" => stackkit_fixtures::redis().await.map(drop),
                 "minio" => stackkit_fixtures::minio().await.map(drop),
                 "age" => find_tool("age", &[]).map(drop),
+                "chromium" => crate::chromium::find().map(drop),
                 other => panic!("no fixture starts {other}"),
             }
         });

@@ -30,7 +30,7 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// What a browser may do for the page: run its one style and its one script, ask its own server for events, show its icon. A
 /// test compares the hashes with the files.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-JXW9MKln6o8QE3Tkv5CAzIkoXdvW1sroKkigGUwjRCs='; \
+     style-src 'sha256-MkEwUVWURkY542C4bx0VH3WGJjTCoCcU/U/ytI2fzHM='; \
      script-src 'sha256-Dnj5uGCZi/bHFSeojsHxgn2u7R4aHTOeAIvTe5N1+IA='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

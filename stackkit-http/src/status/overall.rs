@@ -60,11 +60,14 @@ fn sentence(report: &Report) -> String {
         1 => parts.push("1 service suffers from it".to_owned()),
         suffering => parts.push(format!("{suffering} services suffer from it")),
     }
-    match (parts.is_empty(), counting) {
-        (false, _) => format!("{}.", parts.join("; ")),
-        (true, 0) => "Nothing is watched.".to_owned(),
-        (true, 1) => "The one service is healthy.".to_owned(),
-        (true, _) => format!("All {counting} services are healthy."),
+    let all = report.services.len();
+    match counting {
+        _ if !parts.is_empty() => format!("{}.", parts.join("; ")),
+        0 if all == 0 => "Nothing is watched.".to_owned(),
+        0 => "Every service is in maintenance.".to_owned(),
+        _ if counting < all => "Every other service is healthy.".to_owned(),
+        1 => "The one service is healthy.".to_owned(),
+        _ => format!("All {counting} services are healthy."),
     }
 }
 

@@ -123,7 +123,7 @@ async fn drain_and_maintenance_are_told() {
     shop.report.draining = true;
     let fragment = shop.fragment();
     assert!(fragment.contains("Draining: it takes no new requests"), "{fragment}");
-    assert!(fragment.contains("All 3 services are healthy."), "{fragment}");
+    assert!(fragment.contains("Every other service is healthy."), "{fragment}");
     assert!(fragment.contains("3 healthy · 1 in maintenance"), "{fragment}");
     let row = text_of(&fragment, "service-postgres");
     assert!(row.contains("Maintenance|until |19:45 UTC| · is unhealthy"), "{row}");

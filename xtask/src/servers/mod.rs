@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_tests_need() {
-        assert_eq!(wanted(&Args::default()), ["postgresql", "redis", "zstd", "tar", "age", "openssl", "g++", "minio"]);
+        let servers = ["postgresql", "redis", "zstd", "tar", "age", "openssl", "g++", "chromium", "promtool", "minio"];
+        assert_eq!(wanted(&Args::default()), servers);
         assert_eq!(wanted(&Args::for_benches()).len(), SERVERS.len());
     }
 

@@ -113,6 +113,30 @@ pub(crate) const SERVERS: &[Server] = &[
         source: Source::Packages(Packages { debian: &["g++"], brew: "gcc", dnf: "gcc-c++", pacman: "gcc" }),
     },
     Server {
+        name: "chromium",
+        tier: Tier::Tests,
+        purpose: "shows the status page as people see it",
+        binaries: &[&["chromium", "chromium-browser", "google-chrome"], &["chromedriver"]],
+        source: Source::Packages(Packages {
+            debian: &["chromium", "chromium-driver"],
+            brew: "chromium chromedriver",
+            dnf: "chromium chromedriver",
+            pacman: "chromium",
+        }),
+    },
+    Server {
+        name: "promtool",
+        tier: Tier::Tests,
+        purpose: "reads metrics and alert rules as Prometheus does",
+        binaries: &[&["promtool"]],
+        source: Source::Packages(Packages {
+            debian: &["prometheus"],
+            brew: "prometheus",
+            dnf: "golang-github-prometheus",
+            pacman: "prometheus",
+        }),
+    },
+    Server {
         name: "minio",
         tier: Tier::Tests,
         purpose: "S3 server",

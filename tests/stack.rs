@@ -24,6 +24,10 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
+    if let Ok(store) = std::env::var(health_faults::soak::CHILD) {
+        health_faults::soak::child(&store);
+        return ExitCode::SUCCESS;
+    }
     let modules = [
         ("browser", browser::TESTS),
         ("buckets", buckets::TESTS),

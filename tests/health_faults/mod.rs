@@ -1,11 +1,14 @@
 //! The fault matrix of the health engine: what a stack says of real servers that fail in every way that can be provoked
 //! here, and how soon.
 
+mod cancelled;
+mod local;
 mod machine;
 mod network;
 mod postgres;
 mod proxy;
 mod redis;
+pub(crate) mod soak;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +34,7 @@ const PASSWORD: &str = "canary-4b1e77-password";
 
 /// What this folder tests.
 pub(crate) fn tests() -> impl Iterator<Item = &'static Test> {
-    [network::TESTS, postgres::TESTS, redis::TESTS].into_iter().flatten()
+    [network::TESTS, postgres::TESTS, redis::TESTS, local::TESTS, cancelled::TESTS, soak::TESTS].into_iter().flatten()
 }
 
 /// Runs one test.
@@ -131,7 +134,11 @@ impl Site {
 
 /// A stack of the service at `url`, called `store`: one failure is enough to be unhealthy.
 fn stack(url: &str) -> Stack {
-    stack_of(service_with_id(&ServiceId::new("store").unwrap(), url).unwrap(), intervals())
+    stack_of(store_at(url), intervals())
+}
+
+fn store_at(url: &str) -> Arc<dyn Service> {
+    service_with_id(&ServiceId::new("store").unwrap(), url).unwrap()
 }
 
 fn stack_of(service: Arc<dyn Service>, intervals: Intervals) -> Stack {

@@ -66,19 +66,7 @@ const ROWS: &[Row] = &[
 async fn matrix(kind: Kind) {
     let mut site = Site::start(kind).await;
     for row in ROWS {
-        let name = format!("{kind:?}, {}", row.name);
-        let (mut cold, mut warm) = (Vec::new(), Vec::new());
-        for _ in 0..TRIES {
-            let held = site.warm_stack().await;
-            site.proxy.set(row.mode).await;
-            warm.push(fails(&held, row.warm, &format!("{name}, warm")).await);
-            cold.push(fails(&site.stack(), row.cold, &format!("{name}, cold")).await);
-            site.proxy.set(Mode::Pass).await;
-            // What failed is not in the way of the next probe.
-            ready(&held).await;
-        }
-        assert_in_time(&warm, &format!("{name}, warm"));
-        assert_in_time(&cold, &format!("{name}, cold"));
+        play(&mut site, row, &format!("{kind:?}, {}", row.name)).await;
     }
     // A slow network alone is no fault.
     site.proxy.set(Mode::Delay(TIMEOUT / 50)).await;
@@ -88,4 +76,19 @@ async fn matrix(kind: Kind) {
         assert!(held.check_now(&[]).await.ready);
     }
     assert_eq!(site.proxy.accepted(), before, "{kind:?}: one connection is enough for many probes");
+}
+
+async fn play(site: &mut Site, row: &Row, name: &str) {
+    let (mut cold, mut warm) = (Vec::new(), Vec::new());
+    for _ in 0..TRIES {
+        let held = site.warm_stack().await;
+        site.proxy.set(row.mode).await;
+        warm.push(fails(&held, row.warm, &format!("{name}, warm")).await);
+        cold.push(fails(&site.stack(), row.cold, &format!("{name}, cold")).await);
+        site.proxy.set(Mode::Pass).await;
+        // What failed is not in the way of the next probe.
+        ready(&held).await;
+    }
+    assert_in_time(&warm, &format!("{name}, warm"));
+    assert_in_time(&cold, &format!("{name}, cold"));
 }

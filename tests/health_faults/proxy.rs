@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What is read at once: more than any answer of these tests.
-const READ_BYTES: usize = 64 << 10;
+/// What is read at once.
+const READ_BYTES: usize = 16 << 10;
 /// How many connections wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// The loopback answers a SYN within microseconds. One that has no answer for so long was dropped.

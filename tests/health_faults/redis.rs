@@ -12,7 +12,7 @@ use crate::health_faults::{
     Failure, PASSWORD, PATIENCE, Site, TIMEOUT, TRIES, assert_in_time, fails, fails_in_time, intervals, ready, run,
     stack, stack_of,
 };
-use crate::tool::Test;
+use crate::tool::{SmallDisk, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("redis_refuses_the_client", || run(refuses())).needs(&["redis"]),
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("redis_is_blocked", || run(blocked())).needs(&["redis"]),
     Test::new("redis_is_stopped", || run(stopped())).needs(&["redis"]),
     Test::new("redis_has_an_expired_certificate", || run(expired())).needs(&["redis"]),
+    Test::new("redis_can_not_save_to_a_full_disk", || run(full_disk())).needs(&["redis", "root"]),
 ];
 
 async fn refuses() {
@@ -169,4 +170,32 @@ async fn expired() {
             fails_in_time(&stack, expected, "redis, expired certificate").await;
         }
     }
+}
+
+async fn full_disk() {
+    let site = Site::redis(RedisOptions::new().with_setting("enable-protected-configs", "yes")).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let disk = folder.path().join("disk");
+    let _disk = SmallDisk::mount(&disk, "64k");
+    std::fs::set_permissions(&disk, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let redis = site.redis_server();
+    redis.command(&["CONFIG", "SET", "dir", disk.to_str().unwrap()]).await.unwrap();
+    redis.command(&["CONFIG", "SET", "rdbcompression", "no"]).await.unwrap();
+    redis.command(&["DEBUG", "POPULATE", "2000", "key", "1000"]).await.unwrap();
+    let stack = site.warm_stack().await;
+    redis.command(&["BGSAVE"]).await.unwrap();
+    let found = async || {
+        let report = stack.check_now(&[]).await;
+        let failed = report.service("store")?.findings().any(|finding| finding.code.starts_with("redis.bgsave"));
+        failed.then_some(report)
+    };
+    let report = wait_until("the failed save is seen", PATIENCE, found).await;
+    let info = redis.command(&["INFO", "persistence"]).await.unwrap().text();
+    let report = report.unwrap_or_else(|error| panic!("{error}: {info}"));
+    let service = report.service("store").unwrap();
+    assert_eq!(service.failure, None, "{service:?}");
+    assert_ne!(service.status, Status::Healthy, "{service:?}");
+    let refused = redis.command(&["SET", "k", "v"]).await.unwrap_err();
+    assert_eq!(refused.code(), Some("MISCONF"), "the server stopped to take writes, as the finding says: {service:?}");
 }

@@ -7,6 +7,10 @@ mod connect;
 mod data;
 #[path = "conformance/dump.rs"]
 mod dump;
+#[path = "conformance/faults.rs"]
+mod faults;
+#[path = "conformance/health.rs"]
+mod health;
 #[path = "conformance/restore.rs"]
 mod restore;
 
@@ -15,6 +19,6 @@ use std::process::ExitCode;
 use stackkit_fixtures::conformance::{main as run, targets};
 
 fn main() -> ExitCode {
-    let trials = [connect::trials(), dump::trials(), restore::trials()];
+    let trials = [connect::trials(), dump::trials(), faults::trials(), health::trials(), restore::trials()];
     run(targets::redis(), trials.into_iter().flatten().collect())
 }

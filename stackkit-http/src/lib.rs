@@ -2,6 +2,8 @@
 
 mod bodies;
 mod events;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod health;
 mod metrics;
 mod options;
@@ -12,6 +14,8 @@ mod status;
 mod text;
 
 pub use events::STATUS_EVENTS_CLIENTS_MAX;
+#[cfg(feature = "grpc")]
+pub use grpc::{GRPC_WATCHERS_MAX, GrpcHealth, grpc_service};
 pub use health::HEALTH_SCHEMA;
 pub use options::{Details, RouterOptions};
 pub use router::{operator_router, router, router_with};

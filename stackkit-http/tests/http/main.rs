@@ -4,6 +4,8 @@
 
 mod details;
 mod golden;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod health;
 mod metrics;
 mod probes;

@@ -5,8 +5,20 @@ use std::sync::Arc;
 use stackkit_core::{Error, Result, Service, ServiceId};
 
 /// The features that bring an adapter, with the URL schemes that it takes.
-const ADAPTERS: [(&str, &[&str]); 3] =
-    [("postgres", &["postgres", "postgresql"]), ("redis", &["redis", "rediss", "redis+unix"]), ("volume", &["file"])];
+const ADAPTERS: [(&str, &[&str]); 4] = [
+    ("postgres", &["postgres", "postgresql"]),
+    ("redis", &["redis", "rediss", "redis+unix"]),
+    ("volume", &["file"]),
+    ("checks", &["tcp", "heartbeat"]),
+];
+
+/// The scheme that needs no authority: `heartbeat:/run/worker.beat`.
+#[cfg(feature = "checks")]
+const HEARTBEAT: &str = "heartbeat:";
+
+/// How old a heartbeat's file may be unless its URL says otherwise: a worker that reports each 15 s has missed three.
+#[cfg(feature = "checks")]
+const HEARTBEAT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Builds the adapter that the URL's scheme names, called by the adapter's default name. Does no I/O.
 ///
@@ -15,6 +27,8 @@ const ADAPTERS: [(&str, &[&str]); 3] =
 /// | `postgres://`, `postgresql://` | PostgreSQL | `postgres` |
 /// | `redis://`, `rediss://`, `redis+unix://` | Redis | `redis` |
 /// | `file://` | a directory | `volume` |
+/// | `tcp://host:port` | a port that accepts connections | `checks` |
+/// | `heartbeat:/path` | a file that a worker touches each minute; `?max_age_seconds=300` for another time | `checks` |
 ///
 /// ```
 /// # #[cfg(feature = "redis")] {
@@ -41,10 +55,9 @@ pub fn service_with_id(id: &ServiceId, url: &str) -> Result<Arc<dyn Service>> {
 }
 
 fn build(url: &str, id: Option<&ServiceId>) -> Result<Arc<dyn Service>> {
-    let (scheme, _) = url.split_once("://").ok_or_else(|| Error::config("the URL has no scheme"))?;
-    let scheme = scheme.to_ascii_lowercase();
+    let scheme = scheme_of(url).ok_or_else(|| Error::config("the URL has no scheme"))?;
     #[cfg_attr(
-        not(any(feature = "postgres", feature = "redis", feature = "volume")),
+        not(any(feature = "postgres", feature = "redis", feature = "volume", feature = "checks")),
         expect(unused_variables, reason = "nothing to call by an id")
     )]
     let id_or = |default| id.map_or(default, ServiceId::as_str);
@@ -55,8 +68,37 @@ fn build(url: &str, id: Option<&ServiceId>) -> Result<Arc<dyn Service>> {
         "redis" | "rediss" | "redis+unix" => Ok(Arc::new(crate::Redis::from_url(url)?.with_id(id_or("redis")))),
         #[cfg(feature = "volume")]
         "file" => Ok(Arc::new(crate::Volume::from_url(url)?.with_id(id_or("volume")))),
+        #[cfg(feature = "checks")]
+        "tcp" => Ok(Arc::new(stackkit_checks::TcpCheck::from_url(url)?.with_id(id_or("tcp")))),
+        #[cfg(feature = "checks")]
+        "heartbeat" => heartbeat(url, id_or("heartbeat")),
         _ => Err(refused(&scheme)),
     }
+}
+
+/// What stands before `://`, or the one scheme that has a path alone.
+fn scheme_of(url: &str) -> Option<String> {
+    let (scheme, _) =
+        url.split_once("://").or_else(|| url.split_once(":/").filter(|(scheme, _)| *scheme == "heartbeat"))?;
+    Some(scheme.to_ascii_lowercase())
+}
+
+/// `heartbeat:/path`, also written with an empty authority, with `?max_age_seconds=N` perhaps.
+#[cfg(feature = "checks")]
+fn heartbeat(url: &str, id: &str) -> Result<Arc<dyn Service>> {
+    let fault = |reason: &str| Error::config(format!("a heartbeat's URL is heartbeat:/path/of/the/file: {reason}"));
+    let rest = url.get(HEARTBEAT.len()..).unwrap_or_default();
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if !path.starts_with('/') {
+        return Err(fault("the path is not absolute"));
+    }
+    let age_max = match query.strip_prefix("max_age_seconds=").map(str::parse) {
+        None if query.is_empty() => HEARTBEAT_MAX_AGE,
+        Some(Ok(seconds)) if seconds > 0 => std::time::Duration::from_secs(seconds),
+        _ => return Err(fault("the only option is max_age_seconds, a whole number")),
+    };
+    Ok(Arc::new(stackkit_checks::HeartbeatCheck::of_file(id, path, age_max)))
 }
 
 /// Says whether a feature is missing or the scheme is nobody's.
@@ -93,7 +135,18 @@ mod tests {
         }
     }
 
-    #[cfg(all(feature = "postgres", feature = "redis", feature = "volume"))]
+    #[cfg(feature = "checks")]
+    #[test]
+    fn a_heartbeat_is_a_path() {
+        for url in ["heartbeat:/run/a.beat", "heartbeat:///run/a.beat", "heartbeat:/run/a.beat?max_age_seconds=300"] {
+            assert_eq!(service(url).unwrap().endpoint().path.as_deref(), Some("/run/a.beat"), "{url}");
+        }
+        for url in ["heartbeat://run/a", "heartbeat:a", "heartbeat:/a?max_age_seconds=0", "heartbeat:/a?age=1"] {
+            assert_eq!(service(url).unwrap_err().kind(), stackkit_core::ErrorKind::Config, "{url}");
+        }
+    }
+
+    #[cfg(all(feature = "postgres", feature = "redis", feature = "volume", feature = "checks"))]
     #[test]
     fn every_scheme_finds_its_adapter() {
         for (url, kind) in [
@@ -104,6 +157,8 @@ mod tests {
             ("redis+unix:///run/redis.sock", "redis"),
             ("REDIS://localhost", "redis"),
             ("file:///srv/uploads", "volume"),
+            ("tcp://127.0.0.1:25", "tcp"),
+            ("heartbeat:/run/worker.beat", "heartbeat"),
         ] {
             assert_eq!(service(url).unwrap().kind(), kind, "{url}");
         }

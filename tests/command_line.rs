@@ -1,10 +1,12 @@
 //! What `stackctl` makes of odd command lines, and what its output promises to other programs.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use stackkit_fixtures::{PostgresOptions, RedisOptions, postgres_server, redis_with};
+use stackkit_fixtures::{PostgresOptions, RedisOptions, postgres_server, redis_with, wait_until};
 
 use crate::site::Site;
 use crate::tool::{Outcome, Test, command, finish, stackctl};
@@ -18,6 +20,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_restore_elsewhere_leaves_the_volume", a_restore_elsewhere_leaves_the_volume),
     Test::new("a_partial_backup_is_asked_for_by_its_id", a_partial_backup_is_asked_for_by_its_id),
     Test::new("a_signal_ends_serve", a_signal_ends_serve),
+    Test::new("a_signal_drains_and_ends_serve", a_signal_drains_and_ends_serve),
+    Test::new("a_transition_runs_a_program", a_transition_runs_a_program),
+    Test::new("services_need_others_and_are_waited_for_alone", services_need_others_and_are_waited_for_alone),
     Test::new("a_wrong_password_ends_the_waiting", a_wrong_password_ends_the_waiting).needs(&["postgres", "redis"]),
 ];
 
@@ -169,6 +174,47 @@ fn a_partial_backup_is_asked_for_by_its_id() {
     assert_eq!(site.content(), before);
 }
 
+/// What a served path answers: status and body.
+fn answer(url: &str, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text[9..12].parse().unwrap(), text)
+}
+
+fn a_signal_drains_and_ends_serve() {
+    let site = Site::new(8);
+    let token = site.volume().parent().unwrap().join("token");
+    std::fs::write(&token, format!("{CANARY}\n")).unwrap();
+    let options =
+        ["--operator-listen", "127.0.0.1:0", "--details-token-file", token.to_str().unwrap(), "--drain", "1h"];
+    let args = site.args(&[&["--json", "serve", "--listen", "127.0.0.1:0"][..], &options].concat());
+    let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let serving: serde_json::Value = serde_json::from_str(&first).unwrap();
+    let (url, operators) = (serving["url"].as_str().unwrap(), serving["operator_url"].as_str().unwrap());
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    // The first transition is told once the volume was looked at.
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert!(is_object(&line) && line.contains("\"transition\"") && line.contains("healthy"), "{line}");
+    let endpoint = site.volume().display().to_string();
+    let shows = |url: &str, headers: &str| answer(url, "/health", headers).1.contains(&endpoint);
+    assert_eq!(answer(url, "/readyz", "").0, 200);
+    assert!(!shows(url, ""), "details are for those who know the token");
+    assert!(shows(url, &format!("Authorization: Bearer {CANARY}\r\n")) && shows(operators, ""));
+    let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    line.clear();
+    told.read_line(&mut line).unwrap();
+    assert!(line.contains("draining"), "{line}");
+    assert_eq!((answer(url, "/readyz", "").0, answer(url, "/livez", "").0), (503, 200));
+    kill_process(id, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "the second signal ends it at once");
+}
+
 fn a_signal_ends_serve() {
     let site = Site::new(8);
     let args = site.args(&["--json", "serve", "--listen", "127.0.0.1:0"]);
@@ -177,7 +223,49 @@ fn a_signal_ends_serve() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(is_object(&first) && first.contains("http://127.0.0.1:"), "{first}");
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+fn a_transition_runs_a_program() {
+    let site = Site::new(8);
+    let folder = site.volume().parent().unwrap().to_owned();
+    let (program, seen) = (folder.join("told"), folder.join("seen"));
+    let script =
+        format!("#!/bin/sh\necho \"$STACKKIT_SERVICE $STACKKIT_TO\" > {0}.new && mv {0}.new {0}\n", seen.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let args = site.args(&["serve", "--listen", "127.0.0.1:0", "--on-change", program.to_str().unwrap()]);
+    let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = async || std::fs::read_to_string(&seen).ok();
+    let text = runtime.block_on(wait_until("the program is run", Duration::from_secs(30), told)).unwrap();
+    assert_eq!(text, "uploads healthy\n");
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+fn services_need_others_and_are_waited_for_alone() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let web = format!("web=tcp://{}", listener.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let beat = folder.path().join("worker.beat");
+    let worker = format!("worker=heartbeat:{}", beat.display());
+    let stack = ["--json", "--service", &web, "--service", &worker, "--after", "worker=web"];
+    let with = |rest: &[&str]| stackctl(&[&stack[..], rest].concat());
+    with(&["wait", "--only", "web", "--timeout", "30s"]).expect(0);
+    with(&["wait", "--timeout", "300ms"]).expect(1);
+    let health = with(&["health"]).expect(1);
+    let report: serde_json::Value = serde_json::from_str(&health.stdout).unwrap();
+    let worker = report["services"].as_array().unwrap().iter().find(|service| service["id"] == "worker").unwrap();
+    assert_eq!(worker["dependencies"], serde_json::json!(["web"]));
+    with(&["health", "--optional", "worker"]).expect(0);
+    std::fs::write(&beat, "").unwrap();
+    with(&["wait", "--timeout", "30s"]).expect(0);
+    for wrong in
+        [&["--optional", "moon", "health"][..], &["--after", "web=moon", "health"], &["wait", "--only", "moon"]]
+    {
+        with(wrong).expect(2);
+    }
 }
 
 fn a_wrong_password_ends_the_waiting() {

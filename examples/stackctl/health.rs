@@ -1,12 +1,9 @@
-//! `health`, `wait` and `serve`.
-
-use std::net::SocketAddr;
-use std::time::Duration;
+//! `health` and `wait`.
 
 use serde::Serialize;
-use serde_json::json;
 use stackkit::{Error, ErrorKind, Monitor, Report, Stack};
 
+use crate::cli::WaitArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Output;
 
@@ -29,24 +26,19 @@ pub(crate) async fn health(stack: &Stack, out: &Output) -> Outcome {
     Ok(if report.ready { Exit::Done } else { Exit::No })
 }
 
-/// Waits until the stack is ready.
-pub(crate) async fn wait(stack: &Stack, timeout: Duration, out: &Output) -> Outcome {
+/// Waits until the stack, or a part of it, is ready.
+pub(crate) async fn wait(stack: &Stack, args: &WaitArgs, out: &Output) -> Outcome {
+    if let Some(unknown) = args.only.iter().find(|id| stack.service(id.as_str()).is_none()) {
+        return Err(Failure::usage(Error::config("the stack has no such service").with_context("only", unknown)));
+    }
     let monitor = Monitor::start(stack);
-    match monitor.wait_ready(timeout).await {
+    let waited = match args.only.as_slice() {
+        [] => monitor.wait_ready(args.timeout).await,
+        only => monitor.wait_ready_of(only.iter().map(|id| id.as_str()), args.timeout).await,
+    };
+    match waited {
         Ok(report) => print(&report, out).map(|()| Exit::Done),
         Err(error) if error.kind() == ErrorKind::Config => Err(Failure::usage(error)),
         Err(error) => Err(Failure { exit: Exit::No, error }),
     }
-}
-
-/// Serves the router until the process is told to end.
-pub(crate) async fn serve(stack: &Stack, listen: SocketAddr, out: &Output) -> Outcome {
-    let failed = |error| Failure::usage(Error::io("listen", error).with_context("address", listen));
-    let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let monitor = Monitor::start(stack);
-    let url = format!("http://{address}");
-    out.result(format_args!("serving {url}"), &json!({ "event": "serving", "url": url })).map_err(Failure::usage)?;
-    axum::serve(listener, stackkit::http::router(&monitor)).await.map_err(failed)?;
-    Ok(Exit::Done)
 }

@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod prune;
 mod restore;
+mod serve;
 mod setup;
 mod signals;
 mod verify;
@@ -77,8 +78,8 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
     let target = &cli.target;
     match &cli.command {
         Command::Health => health::health(&setup::stack(target, out)?, out).await,
-        Command::Serve { listen } => health::serve(&setup::stack(target, out)?, *listen, out).await,
-        Command::Wait { timeout } => health::wait(&setup::stack(target, out)?, *timeout, out).await,
+        Command::Serve(args) => serve::serve(&setup::stack(target, out)?, args, out).await,
+        Command::Wait(args) => health::wait(&setup::stack(target, out)?, args, out).await,
         Command::Backup(args) => {
             let url = setup::repository_url(target, out)?;
             let stack = setup::stack(target, out)?;

@@ -90,6 +90,15 @@ impl Output {
         });
     }
 
+    /// Tells a transition of a service: a line, or with `--json` an object with `event`.
+    pub(crate) fn transition(&self, text: impl fmt::Display, mut value: Value) {
+        value["event"] = "transition".into();
+        self.line(&match self.json {
+            true => value.to_string(),
+            false => text.to_string(),
+        });
+    }
+
     /// Shows how far a step is, where somebody looks: one line on a terminal that each call overwrites.
     pub(crate) fn moving(&self, text: &str) {
         if !self.json && self.is_terminal {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stackkit::{Error, Result, Secret, Service, Stack};
+use stackkit::{Error, Result, Secret, Service, ServiceExt, ServiceId, Stack, StackEntry};
 
 use crate::cli::Target;
 use crate::cli::value::Named;
@@ -39,13 +39,29 @@ pub(crate) fn stack_with(target: &Target, elsewhere: &[Named], out: &mut Output)
     if services.is_empty() {
         return Err(Failure::usage(Error::config("the stack has no service: say --service [ID=]URL")));
     }
-    let builder =
-        services.into_iter().fold(Stack::builder(target.stack_name()), |stack, service| stack.service(service));
+    let known = |id: &ServiceId| services.iter().any(|service| service.id() == id);
+    let named = target.after.iter().map(|needs| &needs.id).chain(&target.optional);
+    if let Some(unknown) = named.into_iter().find(|id| !known(id)) {
+        let error = Error::config("--after or --optional names no service of the stack").with_context("id", unknown);
+        return Err(Failure::usage(error));
+    }
+    let builder = services
+        .into_iter()
+        .fold(Stack::builder(target.stack_name()), |stack, service| stack.service(entry(target, service)));
     let stack = builder.build().map_err(Failure::usage)?;
     for warning in stack.warnings() {
         out.warning(&warning.to_string());
     }
     Ok(stack)
+}
+
+/// The service with what the command line says of it.
+fn entry(target: &Target, service: Arc<dyn Service>) -> StackEntry {
+    let needs = target.after.iter().filter(|needs| needs.id == *service.id()).flat_map(|needs| &needs.after);
+    let needs: Vec<&str> = needs.map(ServiceId::as_str).collect();
+    let is_optional = target.optional.contains(service.id());
+    let entry = StackEntry::from(service).after(needs);
+    if is_optional { entry.optional() } else { entry }
 }
 
 fn service(named: &Named, out: &mut Output) -> Result<Arc<dyn Service>> {

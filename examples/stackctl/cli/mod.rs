@@ -1,19 +1,19 @@
 //! The command line.
 
 mod backups;
+mod health;
 mod keys;
 mod prune;
 pub(crate) mod value;
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backups::{BackupArgs, CopyArgs, Level, ListArgs, RestoreArgs, VerifyArgs};
+pub(crate) use health::{DetailsArg, ServeArgs, WaitArgs};
 pub(crate) use keys::{KeygenArgs, LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
-use value::Named;
+use stackkit::ServiceId;
+use value::{Named, Needs};
 
 use crate::location::Location;
 
@@ -42,10 +42,16 @@ pub(crate) struct Target {
     /// The stack's name, which its backups are kept under; `stack` unless given
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) stack: Option<String>,
-    /// A service of the stack: postgres://…, redis://…, file://…, or env:VARIABLE to keep a password out of the
-    /// argument list; may be given again
+    /// A service of the stack: postgres://…, redis://…, file://…, tcp://host:port, heartbeat:/path, or env:VARIABLE to keep
+    /// a password out of the argument list; may be given again
     #[arg(long = "service", value_name = "[ID=]URL|[ID=]env:NAME", global = true)]
     pub(crate) services: Vec<Named>,
+    /// What a service needs: web=postgres,cache. A service that fails because of another one says so; may be given again
+    #[arg(long, value_name = "ID=ID,…", global = true)]
+    pub(crate) after: Vec<Needs>,
+    /// A service without which the stack is degraded, not unready; may be given again
+    #[arg(long, value_name = "ID", global = true)]
+    pub(crate) optional: Vec<ServiceId>,
     /// Where backups are kept: file:///path, s3://bucket/prefix, or env:VARIABLE
     #[arg(long, value_name = "URL|env:NAME", global = true)]
     pub(crate) repository: Option<Location>,
@@ -62,18 +68,10 @@ impl Target {
 pub(crate) enum Command {
     /// Probe each service once; 0 if the stack is ready, 1 if not
     Health,
-    /// Serve /livez, /readyz and /health until a signal comes
-    Serve {
-        /// The address to listen on; port 0 takes a free one
-        #[arg(long, value_name = "ADDR")]
-        listen: SocketAddr,
-    },
+    /// Serve /livez, /readyz, /health, /metrics and /status until a signal comes, and tell transitions on standard error
+    Serve(ServeArgs),
     /// Wait until the stack is ready; fails at once on what waiting can't mend
-    Wait {
-        /// How long at most: 500ms, 60s, 5m, 1h
-        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = value::duration)]
-        timeout: Duration,
-    },
+    Wait(WaitArgs),
     /// Make the keys that encrypt and sign backups
     Keygen(KeygenArgs),
     /// Back up all services as one backup
@@ -103,10 +101,11 @@ pub(crate) struct DoctorArgs {
 }
 
 impl Command {
-    /// How many signals end it as it stands. A backup ends itself in good order after the first.
+    /// How many signals end it as it stands. A backup and a server end themselves in good order after the
+    /// first.
     pub(crate) fn signals_that_end_it(&self) -> u32 {
         match self {
-            Self::Backup(_) => 2,
+            Self::Backup(_) | Self::Serve(_) => 2,
             _ => 1,
         }
     }

@@ -48,6 +48,22 @@ impl From<&str> for Named {
     }
 }
 
+/// `ID=ID,ID`: a service, and those that it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) id: ServiceId,
+    pub(crate) after: Vec<ServiceId>,
+}
+
+impl FromStr for Needs {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (id, after) = text.split_once('=').ok_or_else(|| Error::config("what a service needs is ID=ID,ID"))?;
+        let after = after.split(',').map(ServiceId::new).collect::<Result<_, Error>>()?;
+        Ok(Self { id: ServiceId::new(id)?, after })
+    }
+}
+
 /// Who a backup is encrypted to: the recipient itself, or a file with one in each line.
 ///
 /// It is read later: what the parser of the command line refuses, it repeats, and this may be a private key.
@@ -208,6 +224,15 @@ mod tests {
         assert_eq!(id("cache=env:REDIS_URL").as_deref(), Some("cache"));
         assert_eq!(id("redis://db?db=1"), None);
         assert_eq!(id("file:///srv/a=b"), None);
+    }
+
+    #[test]
+    fn a_service_needs_others_by_their_ids() {
+        let needs: Needs = "web=postgres,cache".parse().unwrap();
+        assert_eq!((needs.id.as_str(), needs.after.len()), ("web", 2));
+        for bad in ["", "web", "web=", "=postgres", "web=a,,b", "w b=a"] {
+            assert!(bad.parse::<Needs>().is_err(), "{bad}");
+        }
     }
 
     #[test]

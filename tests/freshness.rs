@@ -53,7 +53,7 @@ impl Site {
 
     /// Watches the volume and its backups until both were looked at.
     async fn watch(&self, backups: StackEntry) -> Watched {
-        let often = Intervals::new().with_poll(Duration::from_millis(20));
+        let often = Intervals::new().with_poll(Duration::from_millis(20)).with_fall(1);
         let backups = backups.with_intervals(often);
         let stack = Stack::builder("shop").service(self.volume.clone()).service(backups).build().unwrap();
         let monitor = Monitor::start(&stack);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use stackkit_core::{Error, Result, Service, ServiceId};
 
 /// The features that bring an adapter, with the URL schemes that it takes.
-const ADAPTERS: [(&str, &[&str]); 4] = [
+const ADAPTERS: [(&str, &[&str]); 5] = [
     ("postgres", &["postgres", "postgresql"]),
     ("redis", &["redis", "rediss", "redis+unix"]),
     ("volume", &["file"]),
     ("checks", &["tcp", "heartbeat"]),
+    ("checks-http", &["http", "https"]),
 ];
 
 /// The scheme that needs no authority: `heartbeat:/run/worker.beat`.
@@ -28,6 +29,7 @@ const HEARTBEAT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(60
 /// | `redis://`, `rediss://`, `redis+unix://` | Redis | `redis` |
 /// | `file://` | a directory | `volume` |
 /// | `tcp://host:port` | a port that accepts connections | `checks` |
+/// | `http://`, `https://` | a URL that answers with 200 to 299 | `checks-http` |
 /// | `heartbeat:/path` | a file that a worker touches each minute; `?max_age_seconds=300` for another time | `checks` |
 ///
 /// ```
@@ -70,6 +72,8 @@ fn build(url: &str, id: Option<&ServiceId>) -> Result<Arc<dyn Service>> {
         "file" => Ok(Arc::new(crate::Volume::from_url(url)?.with_id(id_or("volume")))),
         #[cfg(feature = "checks")]
         "tcp" => Ok(Arc::new(stackkit_checks::TcpCheck::from_url(url)?.with_id(id_or("tcp")))),
+        #[cfg(feature = "checks-http")]
+        "http" | "https" => Ok(Arc::new(stackkit_checks::HttpCheck::from_url(url)?.with_id(id_or("http")))),
         #[cfg(feature = "checks")]
         "heartbeat" => heartbeat(url, id_or("heartbeat")),
         _ => Err(refused(&scheme)),
@@ -146,7 +150,7 @@ mod tests {
         }
     }
 
-    #[cfg(all(feature = "postgres", feature = "redis", feature = "volume", feature = "checks"))]
+    #[cfg(all(feature = "postgres", feature = "redis", feature = "volume", feature = "checks-http"))]
     #[test]
     fn every_scheme_finds_its_adapter() {
         for (url, kind) in [
@@ -158,6 +162,8 @@ mod tests {
             ("REDIS://localhost", "redis"),
             ("file:///srv/uploads", "volume"),
             ("tcp://127.0.0.1:25", "tcp"),
+            ("http://127.0.0.1:8080/readyz", "http"),
+            ("https://shop.example/health", "http"),
             ("heartbeat:/run/worker.beat", "heartbeat"),
         ] {
             assert_eq!(service(url).unwrap().kind(), kind, "{url}");

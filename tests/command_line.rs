@@ -259,6 +259,9 @@ fn services_need_others_and_are_waited_for_alone() {
     let worker = report["services"].as_array().unwrap().iter().find(|service| service["id"] == "worker").unwrap();
     assert_eq!(worker["dependencies"], serde_json::json!(["web"]));
     with(&["health", "--optional", "worker"]).expect(0);
+    // A port that accepts and says nothing is no web server.
+    let silent = web.replace("tcp:", "http:");
+    stackctl(&["--service", &silent, "wait", "--timeout", "300ms"]).expect(1);
     std::fs::write(&beat, "").unwrap();
     with(&["wait", "--timeout", "30s"]).expect(0);
     for wrong in

@@ -42,8 +42,8 @@ pub(crate) struct Target {
     /// The stack's name, which its backups are kept under; `stack` unless given
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) stack: Option<String>,
-    /// A service of the stack: postgres://…, redis://…, file://…, tcp://host:port, heartbeat:/path, or env:VARIABLE to keep
-    /// a password out of the argument list; may be given again
+    /// A service of the stack: postgres://…, redis://…, file://…, https://…, tcp://host:port, heartbeat:/path, or
+    /// env:VARIABLE to keep a password out of the argument list; may be given again
     #[arg(long = "service", value_name = "[ID=]URL|[ID=]env:NAME", global = true)]
     pub(crate) services: Vec<Named>,
     /// What a service needs: web=postgres,cache. A service that fails because of another one says so; may be given again

@@ -41,7 +41,10 @@ type CheckedOut = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 /// let pool = Arc::new(tokio::sync::Semaphore::new(10));
 /// let check = PoolCheck::new("orders-pool", Endpoint::new("postgres", "db.internal", 5432), move || {
 ///     let pool = pool.clone();
-///     async move { Ok(drop(pool.acquire().await?)) }
+///     async move {
+///         let _connection = pool.acquire().await?;
+///         Ok(())
+///     }
 /// });
 /// let stack = Stack::builder("shop").service(check).build()?;
 /// assert!(stack.check_now(&[]).await.ready);

@@ -24,3 +24,6 @@ mod server;
 mod support;
 #[path = "checks/tcp.rs"]
 mod tcp;
+#[cfg(feature = "http")]
+#[path = "checks/webhook.rs"]
+mod webhook;

@@ -152,6 +152,17 @@ impl Connection {
         Ok(Answer { status: head.status, headers: head.headers, body, is_cut })
     }
 
+    /// Sends a request and reads the status of its answer alone; then the connection is of no more use.
+    pub(crate) async fn status_of(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<StatusCode, CheckError> {
+        let sent = drive(&mut self.driver, &mut self.is_over, self.sender.send_request(request));
+        let sent = within(deadline, Phase::Query, sent).await?;
+        sent.map(|answer| answer.status()).map_err(|error| failed(Phase::Query, error))
+    }
+
     /// Whether it may be kept after that answer.
     pub(crate) async fn is_clean_after(&mut self, answer: &Answer) -> bool {
         // One look: `Connection: close` ends it here.

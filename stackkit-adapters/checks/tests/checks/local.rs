@@ -136,7 +136,10 @@ async fn a_pool_is_timed_and_one_that_gives_nothing_is_of_the_phase_checkout() {
     let of_pool = pool.clone();
     let check = PoolCheck::new("pool", Endpoint::new("postgres", "db", 5432), move || {
         let pool = of_pool.clone();
-        async move { Ok(drop(pool.acquire_owned().await?)) }
+        async move {
+            drop(pool.acquire_owned().await?);
+            Ok(())
+        }
     });
     assert!(probe(&check).await.unwrap().value("checkout_ms").is_some());
     let held = pool.acquire().await.unwrap();

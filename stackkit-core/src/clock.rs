@@ -109,3 +109,21 @@ impl fmt::Debug for Clock {
         f.write_str(if self.0.is_some() { "Clock::fixed" } else { "Clock::system" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_follows_a_clock_that_was_set_and_no_other() {
+        let clock = Clock::fixed("2026-11-21T06:00:00Z".parse().unwrap());
+        let mut stamp = Stamp::now(&clock);
+        let after = |seconds: u64, wall: &str| Stamp {
+            at: stamp.at + Duration::from_secs(seconds),
+            wall: wall.parse().unwrap(),
+        };
+        let (slower, set) = (after(60, "2026-11-21T06:00:59.5Z"), after(120, "2026-11-21T09:02:00Z"));
+        assert_eq!(stamp.wall_by(slower).to_string(), "2026-11-21T06:00:00Z");
+        assert_eq!(stamp.wall_by(set).to_string(), "2026-11-21T09:00:00Z");
+    }
+}

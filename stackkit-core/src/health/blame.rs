@@ -140,13 +140,13 @@ impl Blame {
         if let Some(same) = same {
             return same.clone();
         }
-        let since =
-            earlier.filter(|earlier| earlier.status == Status::Unknown).map_or(moment.now, |earlier| earlier.since);
+        let earlier = earlier.filter(|earlier| earlier.status == Status::Unknown);
+        let since = earlier.map_or((moment.now, moment.instant), |earlier| (earlier.since, earlier.since_at));
         let mut service = service.clone();
         service.caused_by = self.causes;
         service.healed_at = self.healed_at;
         service.status = Status::Unknown;
-        service.since = since;
+        (service.since, service.since_at) = since;
         Arc::new(service)
     }
 }

@@ -127,6 +127,7 @@ fn age(service: &mut Arc<ServiceReport>, earlier: Option<&Arc<ServiceReport>>, m
     let service = Arc::make_mut(service);
     if service.status != Status::Unknown {
         service.since = moment.now.checked_sub(stale_for).unwrap_or(moment.now);
+        service.since_at = moment.instant.checked_sub(stale_for).unwrap_or(moment.instant);
     }
     service.is_stale = true;
     service.status = Status::Unknown;

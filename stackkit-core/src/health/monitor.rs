@@ -176,7 +176,7 @@ impl Monitor {
                 return Err(error);
             }
             if !matches!(timeout_at(deadline, reports.changed()).await, Ok(Ok(()))) {
-                return Err(wanted.not_ready(&self.snapshot.report(), timeout, self.board.clock.now()));
+                return Err(wanted.not_ready(&self.snapshot.report(), timeout, self.board.clock.instant()));
             }
         }
     }

@@ -134,6 +134,7 @@ impl Prober {
             stale_at: None,
             is_stale: false,
             was_ready: state.stability.was_ready(),
+            since_at: state.since.at,
             last: state.last,
             probed_at: state.probed_at,
             healed_at: None,

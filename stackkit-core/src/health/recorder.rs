@@ -226,3 +226,152 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
     let number = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
     (whole > 0).then(|| number(part) / number(whole))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    const BAD: Status = Status::Unhealthy;
+    const GOOD: Status = Status::Healthy;
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// A recorder, and the moments at which things are told to it, by seconds from the start.
+    struct Tape {
+        recorder: Recorder,
+        start: Stamp,
+    }
+
+    impl Tape {
+        fn new() -> Self {
+            let at = Clock::system().instant();
+            Self { recorder: Recorder::new(), start: Stamp { at, wall: "2026-11-21T00:00:00Z".parse().unwrap() } }
+        }
+
+        fn at(&self, seconds: u64) -> Stamp {
+            let after = Duration::from_secs(seconds);
+            Stamp { at: self.start.at + after, wall: self.start.wall.checked_add(after).unwrap() }
+        }
+
+        /// A result that holds for ten minutes.
+        fn told(&mut self, seconds: u64, status: Status, latency_ms: u64) {
+            let now = self.at(seconds);
+            self.recorder.record(status, now, Some(Duration::from_millis(latency_ms)));
+            self.recorder.believe(now.at + Duration::from_secs(600));
+        }
+
+        fn history(&mut self, seconds: u64) -> History {
+            let now = self.at(seconds);
+            self.recorder.history(now)
+        }
+    }
+
+    fn near(value: Option<f64>, expected: f64) -> bool {
+        value.is_some_and(|value| (value / expected - 1.0).abs() < 0.001)
+    }
+
+    #[test]
+    fn a_minute_has_its_worst_status_its_part_and_its_percentiles() {
+        let mut tape = Tape::new();
+        for second in 0..20 {
+            tape.told(second * 2, GOOD, second + 1);
+        }
+        tape.told(45, BAD, 1000);
+        tape.told(60, GOOD, 7);
+        let history = tape.history(75);
+        assert_eq!(history.minutes.len(), 2);
+        let [first, second] = history.minutes[..] else { panic!("{history:?}") };
+        assert_eq!(first.at, tape.start.wall);
+        assert_eq!((first.status, first.ready_ratio), (Some(BAD), Some(0.75)));
+        // Of 21 samples the 11th and the 20th.
+        assert!(near(first.latency_p50_ms, 11.0) && near(first.latency_p95_ms, 20.0), "{first:?}");
+        assert_eq!(second.at, tape.at(60).wall);
+        assert_eq!((second.status, second.ready_ratio), (Some(BAD), Some(1.0)), "it began with what was known");
+        assert!(near(second.latency_p50_ms, 7.0) && near(second.latency_p95_ms, 7.0));
+        assert_eq!(history.availability.hour_ratio, Some(60.0 / 75.0));
+        let changes: Vec<_> = history.changes.iter().map(|change| (change.at, change.to)).collect();
+        assert_eq!(changes, [(tape.at(0).wall, GOOD), (tape.at(45).wall, BAD), (tape.at(60).wall, GOOD)]);
+    }
+
+    #[test]
+    fn time_of_which_nothing_is_known_counts_for_nothing() {
+        let mut tape = Tape::new();
+        assert_eq!(tape.history(0).availability, Availability::default());
+        tape.told(0, GOOD, 1);
+        tape.told(1800, BAD, 1);
+        // Good for 600 s, unknown for 1200 s, bad for 600 s, then unknown.
+        let history = tape.history(3599);
+        assert_eq!(history.availability, Availability { hour_ratio: Some(0.5), day_ratio: Some(0.5) });
+        let known = |minute: usize| history.minutes[minute].status;
+        assert_eq!((known(5), known(15), known(35), known(45)), (Some(GOOD), None, Some(BAD), None));
+        assert_eq!(history.minutes[15].ready_ratio, None);
+        let grace = tape.at(3600);
+        tape.recorder.record(Status::Unknown, grace, None);
+        tape.recorder.believe(grace.at + DAY);
+        let history = tape.history(7200);
+        assert_eq!(history.availability.hour_ratio, None, "unknown is not unready");
+    }
+
+    #[test]
+    fn an_hour_and_a_day_are_told_apart() {
+        let mut tape = Tape::new();
+        for minute in 0..24 * 60 {
+            let status = if minute < 6 * 60 { BAD } else { GOOD };
+            tape.told(minute * 60, status, 1);
+        }
+        let history = tape.history(24 * 3600 - 1);
+        assert_eq!(history.availability.hour_ratio, Some(1.0));
+        assert!(near(history.availability.day_ratio, 0.75), "{:?}", history.availability);
+    }
+
+    #[test]
+    fn the_ring_is_full_after_a_day_and_grows_no_more() {
+        let mut tape = Tape::new();
+        for minute in 0..3 * 24 * 60 {
+            let status = if minute % 3 == 0 { BAD } else { GOOD };
+            (0..3).for_each(|probe| tape.told(minute * 60 + probe * 10, status, 1));
+        }
+        let history = tape.history(3 * 24 * 3600 - 1);
+        assert_eq!(history.minutes.len(), HISTORY_MINUTES);
+        assert_eq!(history.changes.len(), HISTORY_CHANGES_MAX);
+        let recorder = &tape.recorder;
+        let bytes = recorder.slots.capacity() * size_of::<Slot>()
+            + recorder.samples.capacity() * size_of::<Duration>()
+            + recorder.changes.capacity() * size_of::<(Stamp, Status)>()
+            + size_of::<Recorder>();
+        assert_eq!(size_of::<Slot>(), 10);
+        assert!(bytes < 20 * 1024, "{bytes} bytes a check");
+    }
+
+    #[test]
+    fn more_samples_than_a_minute_holds_are_left_out() {
+        let mut tape = Tape::new();
+        (0..10_000).for_each(|probe| tape.told(0, GOOD, probe));
+        assert_eq!(tape.recorder.samples.len(), MINUTE_SAMPLES_MAX);
+    }
+
+    #[test]
+    fn a_pause_of_days_leaves_nothing_and_takes_no_time() {
+        for days in [2, 3, 3650] {
+            let mut tape = Tape::new();
+            tape.told(0, GOOD, 1);
+            let resumed = days * 24 * 3600;
+            tape.told(resumed, BAD, 1);
+            let history = tape.history(resumed + 30);
+            assert!(history.minutes.len() <= HISTORY_MINUTES);
+            assert_eq!(history.minutes.last().unwrap().status, Some(BAD));
+            assert_eq!(history.availability.hour_ratio, Some(0.0));
+            assert_eq!(history.availability.day_ratio, Some(0.0), "after {days} days");
+        }
+    }
+
+    #[test]
+    fn latencies_are_packed_to_a_thousandth() {
+        for micros in [1, 2, 17, 333, 1_000, 52_000, 999_999, 30_000_000, 200_000_000] {
+            let latency = Duration::from_micros(micros);
+            assert!(near(Packed::new(latency).ms(), latency.as_secs_f64() * 1e3), "{micros} us");
+        }
+        assert_eq!(Packed::default().ms(), None);
+        assert!(Packed::new(Duration::MAX).ms().is_some() && Packed::new(Duration::ZERO).ms().is_some());
+    }
+}

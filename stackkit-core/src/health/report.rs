@@ -176,6 +176,9 @@ pub struct ServiceReport {
     /// Whether it was ever ready.
     #[serde(skip)]
     pub(crate) was_ready: bool,
+    /// Since when it has this status, by the time that passes.
+    #[serde(skip)]
+    pub(crate) since_at: Instant,
     /// What the last result meant by itself.
     #[serde(skip)]
     pub(crate) last: Last,

@@ -267,7 +267,7 @@ impl State {
 
     /// All layers as one. Of two measurements of one quantity the one that was made later counts.
     fn merge(&mut self) {
-        let mut layers: Vec<&Layer> = self.layers.iter().flatten().collect();
+        let mut layers: Vec<&Layer> = self.layers.iter().rev().flatten().collect();
         layers.sort_by_key(|layer| std::cmp::Reverse(layer.at.at));
         let mut all = Observation::new();
         let (mut quantities, mut findings) = (HashSet::new(), HashSet::new());

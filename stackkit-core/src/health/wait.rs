@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::health::{READY, Report, ServiceReport, Status};
@@ -67,7 +67,7 @@ impl Wanted<'_> {
     }
 
     /// Names each service that is not ready, and why.
-    pub(crate) fn not_ready(&self, report: &Report, timeout: Duration, now: Timestamp) -> Error {
+    pub(crate) fn not_ready(&self, report: &Report, timeout: Duration, now: Instant) -> Error {
         let missing: Vec<String> = self.missing(report).map(|service| words(service, now)).collect();
         Error::new(ErrorKind::Timeout, format!("not ready after {timeout:?}: {}", missing.join("; ")))
             .with_operation("wait until ready")
@@ -75,13 +75,13 @@ impl Wanted<'_> {
 }
 
 /// `db: unhealthy for 4.2 s after 7 probes, unreachable at connect, ECONNREFUSED: …`.
-fn words(service: &ServiceReport, now: Timestamp) -> String {
+fn words(service: &ServiceReport, now: Instant) -> String {
     let mut words = format!("{}: {}", service.id, service.status);
     if service.attempts_count == 0 {
         words.push_str(", no probe has ended yet");
         return words;
     }
-    let seconds = Duration::try_from(now.duration_since(service.since)).unwrap_or_default().as_secs_f64();
+    let seconds = now.saturating_duration_since(service.since_at).as_secs_f64();
     let probes = if service.attempts_count == 1 { "probe" } else { "probes" };
     // Writing to a `String` can't fail.
     let _ = write!(words, " for {seconds:.1} s after {} {probes}", service.attempts_count);

@@ -10,8 +10,12 @@ mod edges;
 mod faults;
 #[path = "conformance/health.rs"]
 mod health;
+#[path = "conformance/inventory.rs"]
+mod inventory;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/posture.rs"]
+mod posture;
 #[path = "conformance/restore.rs"]
 mod restore;
 #[path = "conformance/rights.rs"]
@@ -36,7 +40,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 fn main() -> ExitCode {
-    let health = [health::CASES, vitals::CASES].concat();
+    let health = [health::CASES, vitals::CASES, inventory::CASES, posture::CASES].concat();
     let cases = [health.as_slice(), backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     let case = |(name, run): Case| {
         trial(name, "postgres", async move || {
@@ -48,6 +52,8 @@ fn main() -> ExitCode {
     };
     let mut trials: Vec<Trial> = cases.into_iter().map(case).collect();
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
+    let slow_statements = || ignorable(inventory::slow_statements_are_told_by_id);
+    trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
     stackkit_fixtures::conformance::main(targets::postgres(), trials)

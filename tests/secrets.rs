@@ -94,7 +94,7 @@ fn argument_lists() -> String {
         .fold(String::new(), |all, line| all + &String::from_utf8_lossy(&line) + "\n")
 }
 
-fn assert_clean(place: &str, text: &str, secrets: &[&str]) {
+pub(crate) fn assert_clean(place: &str, text: &str, secrets: &[&str]) {
     for secret in secrets {
         assert!(!text.contains(secret), "{} stands in {place}", &secret[..secret.len().min(12)]);
     }
@@ -180,10 +180,10 @@ async fn check_keys() {
 
 /// Everything that is logged in this process, at every level.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
+pub(crate) struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
 }

@@ -1,7 +1,9 @@
 //! The fault matrix of the health engine: what a stack says of real servers that fail in every way that can be provoked
 //! here, and how soon.
 
+mod canary;
 mod cancelled;
+mod http;
 mod local;
 mod machine;
 mod network;
@@ -34,7 +36,17 @@ const PASSWORD: &str = "canary-4b1e77-password";
 
 /// What this folder tests.
 pub(crate) fn tests() -> impl Iterator<Item = &'static Test> {
-    [network::TESTS, postgres::TESTS, redis::TESTS, local::TESTS, cancelled::TESTS, soak::TESTS].into_iter().flatten()
+    let modules = [
+        network::TESTS,
+        http::TESTS,
+        postgres::TESTS,
+        redis::TESTS,
+        local::TESTS,
+        cancelled::TESTS,
+        soak::TESTS,
+        canary::TESTS,
+    ];
+    modules.into_iter().flatten()
 }
 
 /// Runs one test.
@@ -82,11 +94,24 @@ impl Site {
 
     /// The URL over the proxy.
     fn url(&self) -> String {
-        let (url, port) = match &self.store {
-            Store::Postgres(server) => (server.tcp_url_of("postgres").unwrap(), server.port()),
-            Store::Redis(server) => (server.tcp_url().unwrap(), server.port().unwrap()),
+        self.url_at(self.proxy.port())
+    }
+
+    /// The URL over another proxy.
+    fn url_at(&self, port: u16) -> String {
+        let url = match &self.store {
+            Store::Postgres(server) => server.tcp_url_of("postgres").unwrap(),
+            Store::Redis(server) => server.tcp_url().unwrap(),
         };
-        url.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", self.proxy.port()))
+        url.replace(&format!("127.0.0.1:{}", self.upstream_port()), &format!("127.0.0.1:{port}"))
+    }
+
+    /// The server's own port.
+    fn upstream_port(&self) -> u16 {
+        match &self.store {
+            Store::Postgres(server) => server.port(),
+            Store::Redis(server) => server.port().unwrap(),
+        }
     }
 
     fn postgres_server(&self) -> &PostgresServer {

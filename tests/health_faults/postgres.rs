@@ -109,10 +109,26 @@ async fn read_only() {
         (rows[0][0].as_deref() == Some("on")).then_some(())
     };
     wait_until("the server is read-only", PATIENCE, is_read_only).await.unwrap();
-    let report = site.warm_stack().await.check_now(&[]).await;
-    // It answers queries; whoever writes says so for a transaction.
-    assert_eq!(report.service("store").unwrap().failure, None, "{report}");
-    assert!(report.ready, "{report}");
+    let service = |expects_writes: bool| {
+        let config = PostgresConfig::from_url(&site.url()).unwrap().with_expect_writable(expects_writes);
+        stack_of(Arc::new(Postgres::new(config).with_id("store")), intervals())
+    };
+    // To whoever only reads it is well.
+    let reader = service(false);
+    ready(&reader).await;
+    let report = reader.check_now(&[]).await;
+    let seen = report.service("store").unwrap().observation.clone().unwrap();
+    assert_eq!(seen.value("read_only_bool"), Some(1.0), "{report}");
+    assert!(!has_finding(&report, "pg.read_only"), "{report}");
+    // Whoever writes can't be served by a server that answers.
+    let writer = service(true);
+    let refused = async || {
+        let report = writer.check_now(&[]).await;
+        (has_finding(&report, "pg.read_only") && !report.ready).then_some(report)
+    };
+    let report = wait_until("the writer is told", PATIENCE, refused).await.unwrap();
+    let service = report.service("store").unwrap();
+    assert_eq!((service.axes.reach, service.axes.ready), (Status::Healthy, Status::Unhealthy), "{report}");
 }
 
 /// Runs `held` while somebody holds a lock that every look into the catalogue waits for.

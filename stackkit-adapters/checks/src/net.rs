@@ -69,3 +69,22 @@ impl Address {
 pub(crate) async fn within<T>(deadline: Instant, phase: Phase, work: impl Future<Output = T>) -> Result<T, CheckError> {
     timeout_at(deadline, work).await.map_err(|_elapsed| CheckError::Deadline(phase))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_up_that_hangs_is_not_joined_by_a_second() {
+        let address = Address::new("localhost", 1);
+        let hanging = Arc::clone(&address.lookup).try_acquire_owned().unwrap();
+        let clock = Clock::system();
+        let found = address.connect(clock.deadline(Duration::from_secs(5)), &clock).await;
+        assert!(matches!(found, Err(CheckError::ResolverStuck)), "{found:?}");
+        drop(hanging);
+        let found = address.connect(clock.deadline(Duration::from_secs(5)), &clock).await;
+        assert!(matches!(found, Err(CheckError::Connect(_))), "{found:?}");
+    }
+}

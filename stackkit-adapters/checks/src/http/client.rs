@@ -6,7 +6,6 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -92,11 +91,13 @@ pub(crate) struct Answer {
     pub(crate) is_cut: bool,
 }
 
+type Driver = http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>;
+
 /// One connection. It works while it is driven, so it needs no task of its own; dropping it closes it.
 pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>,
-    is_over: bool,
+    /// `None` when the connection has ended.
+    driver: Option<Driver>,
     opened_at: Instant,
     /// When the server's certificate ends; `None` inside if that can't be read.
     pub(crate) certificate_ends: Option<Option<Timestamp>>,
@@ -124,7 +125,7 @@ impl Connection {
         };
         let shaken = http1::handshake(TokioIo::new(io)).await;
         let (sender, driver) = shaken.map_err(|error| CheckError::Exchange(Phase::Query, error))?;
-        Ok(Self { sender, driver, is_over: false, opened_at: clock.instant(), certificate_ends })
+        Ok(Self { sender, driver: Some(driver), opened_at: clock.instant(), certificate_ends })
     }
 
     /// Whether another request may be sent on it. A server that hung up meanwhile is noticed.
@@ -132,8 +133,8 @@ impl Connection {
         if clock.instant().saturating_duration_since(self.opened_at) > CONNECTION_AGE_MAX {
             return false;
         }
-        let ready = drive(&mut self.driver, &mut self.is_over, self.sender.ready());
-        matches!(within(deadline, Phase::Query, ready).await, Ok(Ok(()))) && !self.is_over
+        let ready = drive(&mut self.driver, self.sender.ready());
+        matches!(within(deadline, Phase::Query, ready).await, Ok(Ok(()))) && self.driver.is_some()
     }
 
     /// Sends a request and reads its answer, the body up to [`BODY_BYTES_MAX`].
@@ -144,10 +145,10 @@ impl Connection {
         request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Result<Answer, CheckError> {
-        let sent = drive(&mut self.driver, &mut self.is_over, self.sender.send_request(request));
+        let sent = drive(&mut self.driver, self.sender.send_request(request));
         let sent = within(deadline, Phase::Query, sent).await?;
         let (head, body) = sent.map_err(|error| failed(Phase::Query, error))?.into_parts();
-        let reading = drive(&mut self.driver, &mut self.is_over, read_body(body));
+        let reading = drive(&mut self.driver, read_body(body));
         let (body, is_cut) = within(deadline, Phase::Decode, reading).await??;
         Ok(Answer { status: head.status, headers: head.headers, body, is_cut })
     }
@@ -158,7 +159,7 @@ impl Connection {
         request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Result<StatusCode, CheckError> {
-        let sent = drive(&mut self.driver, &mut self.is_over, self.sender.send_request(request));
+        let sent = drive(&mut self.driver, self.sender.send_request(request));
         let sent = within(deadline, Phase::Query, sent).await?;
         sent.map(|answer| answer.status()).map_err(|error| failed(Phase::Query, error))
     }
@@ -166,27 +167,20 @@ impl Connection {
     /// Whether it may be kept after that answer.
     pub(crate) async fn is_clean_after(&mut self, answer: &Answer) -> bool {
         // One look: `Connection: close` ends it here.
-        drive(&mut self.driver, &mut self.is_over, std::future::ready(())).await;
-        !answer.is_cut && !self.is_over && !self.sender.is_closed()
+        drive(&mut self.driver, std::future::ready(())).await;
+        !answer.is_cut && self.driver.is_some() && !self.sender.is_closed()
     }
 }
 
 /// Does `work` while the connection moves bytes.
-async fn drive<T>(
-    driver: &mut http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>,
-    is_over: &mut bool,
-    work: impl Future<Output = T>,
-) -> T {
+async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        // How it ended is told to whoever waits for the answer.
-        if !*is_over && Pin::new(&mut *driver).poll(cx).is_ready() {
-            *is_over = true;
+        // Dropped at its end, so that whoever waits for an answer is told; how it ended, too.
+        if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+            *driver = None;
         }
-        match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => Poll::Pending,
-        }
+        work.as_mut().poll(cx)
     })
     .await
 }

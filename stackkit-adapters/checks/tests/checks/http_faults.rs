@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stackkit_checks::HttpCheck;
 use stackkit_core::health::Tier;
-use stackkit_core::{ErrorKind, HealthCheck, Phase};
+use stackkit_core::{ErrorKind, HealthCheck, Phase, Stack};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -161,6 +161,22 @@ async fn a_probe_that_is_given_up_leaves_nothing_to_the_next() {
     let cx = within(Duration::from_millis(50), Tier::Ping);
     assert!(timeout(Duration::from_millis(20), check.probe(&cx)).await.is_err() || server.requests().is_empty());
     assert!(is_ready(&check, &probe(&check).await.unwrap()));
+}
+
+#[tokio::test]
+async fn no_view_of_a_failure_shows_a_secret() {
+    let busy = Server::answering("HTTP/1.1 500 canary\r\nx-canary: canary\r\ncontent-length: 6\r\n\r\ncanary").await;
+    let locked = Server::answering("HTTP/1.1 401 canary\r\ncontent-length: 6\r\n\r\ncanary").await;
+    let stack = Stack::builder("shop")
+        .service(check(refusing_port().await).with_id("refused"))
+        .service(check(busy.port).with_id("busy").with_json("/canary", "canary").with_body_containing("canary"))
+        .service(check(locked.port).with_id("locked"))
+        .build()
+        .unwrap();
+    let report = stack.check_now(&[]).await;
+    let shown = format!("{report:?} {} {stack:?}", serde_json::to_string(&report).unwrap());
+    assert!(!report.ready && shown.contains("http.status.unexpected"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
 }
 
 #[tokio::test]

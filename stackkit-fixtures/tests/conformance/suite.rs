@@ -27,6 +27,7 @@ const DEFECTS: &[(Defect, &str)] = &[
     (Defect::MetricWithoutUnit, "metrics_carry_units"),
     (Defect::MetricUnknown, "metrics_are_in_the_catalogue"),
     (Defect::MetricOfAnotherKind, "metrics_are_in_the_catalogue"),
+    (Defect::CatalogueMissing, "metrics_are_in_the_catalogue"),
     (Defect::CatalogueWithoutHelp, "metrics_are_in_the_catalogue"),
     (Defect::RuleOfNothing, "rules_fit_the_catalogue"),
     (Defect::RuleWithoutHint, "rules_fit_the_catalogue"),
@@ -53,6 +54,7 @@ enum Defect {
     MetricWithoutUnit,
     MetricUnknown,
     MetricOfAnotherKind,
+    CatalogueMissing,
     CatalogueWithoutHelp,
     RuleOfNothing,
     RuleWithoutHint,
@@ -251,7 +253,11 @@ impl HealthCheck for Defective {
 
     fn metrics(&self) -> &'static [Metric] {
         const HELPLESS: &[Metric] = &[Metric::gauge("objects_count", "the map's length", "").on(Tier::Ping)];
-        if self.has(Defect::CatalogueWithoutHelp) { HELPLESS } else { self.sound_check().metrics() }
+        match self.defect {
+            Defect::CatalogueMissing => &[],
+            Defect::CatalogueWithoutHelp => HELPLESS,
+            _ => self.sound_check().metrics(),
+        }
     }
 
     fn rules(&self) -> Vec<Rule> {

@@ -82,7 +82,8 @@ fn identity(sheet: &mut Sheet, look: &Look) {
     if server != "redis" {
         sheet.fact("redis_version", look.info.version());
     }
-    if let Some(mode) = look.info.text("redis_mode") {
+    // Valkey has a name of its own for it.
+    if let Some(mode) = look.info.text("redis_mode").or(look.info.text("server_mode")) {
         sheet.fact("mode", mode);
     }
     if look.restarted() {

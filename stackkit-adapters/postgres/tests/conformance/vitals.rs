@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stackkit_core::health::{Measurement, MeasurementValue, Thresholds, Tier};
-use stackkit_core::{Clock, HealthCheck, Observation, ProbeContext};
+use stackkit_core::{Clock, ErrorKind, HealthCheck, Observation, Phase, ProbeContext};
 
 use stackkit_fixtures::{PostgresFixture, PostgresOptions, PostgresServer, postgres_server, wait_until};
 use stackkit_postgres::Postgres;
@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_standby_is_read_only_and_says_so,
     a_paused_standby_is_told,
     a_dropped_probe_does_not_delay_the_next,
+    a_session_that_an_operator_ends_is_unreachable,
     probes_hold_one_connection_however_they_end,
 ];
 
@@ -286,6 +287,29 @@ async fn a_dropped_probe_does_not_delay_the_next() {
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     let ended = async || (count().await.as_deref() == Some("0")).then_some(());
     wait_until("the server's own deadline", deadline * 2, ended).await.expect("the server ends what was dropped");
+}
+
+async fn a_session_that_an_operator_ends_is_unreachable() {
+    let (postgres, service) = fixture().await;
+    slow(&postgres).await;
+    let end = format!(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{}' \
+         and application_name = 'stackkit' and wait_event = 'PgSleep'",
+        postgres.database()
+    );
+    let ended = async || {
+        let rows = postgres.query(&end).await.expect("a count");
+        (rows[0][0].as_deref() == Some("1")).then_some(())
+    };
+    let (seen, done) = tokio::join!(probe(&service, Tier::Vitals, LONG), wait_until("a session to end", LONG, ended));
+    done.expect("the session was ended");
+    let error = seen.expect_err("it was ended");
+    assert_eq!(
+        (error.kind(), error.code(), error.phase()),
+        (ErrorKind::Unreachable, Some("57P01"), Some(Phase::Query)),
+        "{error:?}"
+    );
+    probe(&service, Tier::Ping, LONG).await.expect("the next probe connects anew");
 }
 
 async fn probes_hold_one_connection_however_they_end() {

@@ -1,5 +1,7 @@
 //! Looks at a server over one warm connection.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use stackkit_core::health::{Metric, Rule, Tier};
 use stackkit_core::{HealthCheck, Observation, ProbeContext, Result};
@@ -14,6 +16,9 @@ use crate::service::Postgres;
 /// The part of the time that is left which the server gets, in tenths: it must end a query, and the answer must
 /// arrive, before the runner drops the probe.
 const SERVER_TENTHS: u32 = 9;
+
+/// What a server's deadline is a multiple of, in milliseconds, unless it is shorter than that.
+const MILLIS_ROUNDED: u128 = 100;
 
 /// Sees sessions, locks, transactions, wraparound, cache, replication, archiving and checkpoints in one round trip, of
 /// statements that the connection plans once.
@@ -89,6 +94,29 @@ impl Postgres {
 ///
 /// Local to the one transaction that all statements of a message are: behind a pooler the session is not ours.
 fn limits(cx: &ProbeContext) -> String {
-    let millis = (cx.remaining() * SERVER_TENTHS / 10).as_millis().max(1);
+    let millis = server_millis(cx.remaining());
     format!("SET LOCAL statement_timeout = {millis}; SET LOCAL search_path = pg_catalog")
+}
+
+/// The part of the time left that the server gets, in milliseconds, never 0: that would be no limit. A long one is
+/// rounded down, because `pg_stat_statements` keeps an entry for each text.
+fn server_millis(remaining: Duration) -> u128 {
+    let millis = (remaining * SERVER_TENTHS / 10).as_millis();
+    match millis {
+        0 => 1,
+        1..MILLIS_ROUNDED => millis,
+        _ => millis / MILLIS_ROUNDED * MILLIS_ROUNDED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_ends_before_the_runner_and_few_texts_are_sent() {
+        let millis = |remaining| server_millis(Duration::from_millis(remaining));
+        assert_eq!((millis(3000), millis(2999), millis(2900)), (2700, 2600, 2600));
+        assert_eq!((millis(100), millis(1), millis(0)), (90, 1, 1));
+    }
 }

@@ -257,6 +257,18 @@ mod tests {
     }
 
     #[test]
+    fn a_url_can_ask_for_a_server_that_takes_writes() {
+        let asks = |attributes: &str| {
+            let url = format!("postgres://u@localhost/d?target_session_attrs={attributes}");
+            PostgresConfig::from_url(&url).map(|config| (config.expect_writable, config.validate().is_empty()))
+        };
+        assert_eq!(asks("read-write").expect("a good URL"), (true, true));
+        assert_eq!(asks("primary").expect("a good URL"), (true, true));
+        assert_eq!(asks("any").expect("a good URL"), (false, true));
+        assert_eq!(asks("standby").expect("a good URL"), (false, false), "told as ignored");
+    }
+
+    #[test]
     fn the_environment_has_an_order() {
         let config = vars(&[("DATABASE_URL", "postgres://a@h1/d"), ("PGHOST", "h2")]).expect("a URL");
         assert_eq!(config.host, Host::Tcp("h1".into()));

@@ -152,6 +152,7 @@ pub(crate) fn print(rows: &[Row]) {
 /// Seconds in a unit that a person reads.
 fn time(seconds: f64) -> String {
     match seconds {
+        seconds if seconds < 1e-6 => format!("{:.1} ns", seconds * 1e9),
         seconds if seconds < 1e-3 => format!("{:.1} µs", seconds * 1e6),
         seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
         seconds => format!("{seconds:.2} s"),

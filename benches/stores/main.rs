@@ -7,10 +7,8 @@
 mod copy_file;
 #[path = "../shared/data.rs"]
 mod data;
-mod health;
 mod inputs;
 mod pipeline;
-mod probe;
 #[path = "../shared/program.rs"]
 mod program;
 mod redis;
@@ -27,13 +25,7 @@ use std::process::ExitCode;
 /// Everything here is told to a person, so any error will do.
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-const BENCHES: &[program::Bench] = &[
-    ("pipeline", pipeline::bench),
-    ("redis", redis::bench),
-    ("volume", volume::bench),
-    ("probe", probe::bench),
-    ("health", health::bench),
-];
+const BENCHES: &[program::Bench] = &[("pipeline", pipeline::bench), ("redis", redis::bench), ("volume", volume::bench)];
 
 fn main() -> ExitCode {
     program::main(BENCHES, child)
@@ -47,8 +39,6 @@ fn child(case: &str, args: &[String]) -> Result {
             "pipeline" => pipeline::child(args).await.map(|()| BTreeMap::new()),
             "redis" => redis::child(args).await.map(|()| BTreeMap::new()),
             "volume" => volume::child(args).await.map(|()| BTreeMap::new()),
-            "probe" => probe::child(args).await,
-            "health" => health::child(args).await,
             _ => Err(format!("there is no child `{case}`").into()),
         }
     })?;

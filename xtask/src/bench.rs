@@ -9,9 +9,10 @@ use crate::servers;
 use crate::shell::Run;
 
 /// The bench programs of the workspace's root, and what each can measure.
-const PROGRAMS: [(&str, &[&str]); 2] = [
-    ("stores", &["pipeline", "redis", "volume", "probe", "health"]),
+const PROGRAMS: [(&str, &[&str]); 3] = [
+    ("stores", &["pipeline", "redis", "volume"]),
     ("engine", &["encrypted", "streams", "restore", "verify"]),
+    ("health", &["report", "readyz", "probe", "idle", "peers"]),
 ];
 
 #[derive(clap::Args, Debug)]

@@ -1,0 +1,65 @@
+//! All vitals over the warm connection, against the same over a fresh one, and against a fresh connection that is only pinged:
+//! what checks that connect each time cost at least.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use stackkit::health::Tier;
+use stackkit::{Clock, ProbeContext};
+use stackkit_fixtures::{PostgresOptions, RedisOptions, postgres_server, redis_with};
+
+use crate::rounds::{Contender, Rounds, Row};
+use crate::{Result, run};
+
+/// Probes in one run; the run's result is their mean.
+const PROBES: u32 = 200;
+
+/// Longer than any probe of a server on this machine takes.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Plays the rounds.
+///
+/// # Errors
+/// If a server is missing or a probe fails.
+pub(crate) fn bench(rounds: &Rounds) -> Result<Vec<Row>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let postgres = runtime.block_on(postgres_server(PostgresOptions::new().with_tcp("bench-of-health-checks")))?;
+    let redis = runtime.block_on(redis_with(RedisOptions::new().with_tcp().with_password("bench-of-health-checks")))?;
+    let no_port = "the server has no port";
+    let cases = [
+        ("postgres", postgres.tcp_url_of("postgres").ok_or(no_port)?),
+        ("postgres-socket", postgres.url()),
+        ("redis", redis.tcp_url().ok_or(no_port)?),
+    ];
+    let mut rows = Vec::new();
+    for (case, url) in &cases {
+        let probe = |how: &'static str| move || run::ours("probe", case, [case, url.as_str(), how]);
+        let warm = Contender::new("vitals, warm connection", probe("warm"));
+        let ping = Contender::new("ping, fresh connection each", probe("fresh-ping"));
+        let fresh = Contender::new("vitals, fresh connection each", probe("fresh"));
+        rows.extend(rounds.play(warm, vec![ping, fresh])?);
+    }
+    Ok(rows)
+}
+
+/// Probes a server again and again and tells the mean.
+pub(crate) async fn child(args: &[String]) -> Result<BTreeMap<String, f64>> {
+    let [case, url, how] = args else {
+        return Err("probe takes a case, a URL, and `warm`, `fresh` or `fresh-ping`".into());
+    };
+    let service = stackkit::service(url)?;
+    let check = service.health_check().ok_or("the service has no health check")?;
+    let clock = Clock::system();
+    let tier = if how == "fresh-ping" { Tier::Ping } else { Tier::Vitals };
+    let probe = async || check.probe(&ProbeContext::new(tier, clock.instant() + DEADLINE)).await;
+    probe().await?;
+    let start = run::now();
+    for _ in 0..PROBES {
+        if how != "warm" {
+            check.reset().await;
+        }
+        probe().await?;
+    }
+    let mean = start.elapsed().as_secs_f64() / f64::from(PROBES);
+    Ok(BTreeMap::from([(case.clone(), mean)]))
+}

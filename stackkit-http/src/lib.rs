@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bodies;
+pub mod catalogue;
 mod events;
 #[cfg(feature = "grpc")]
 mod grpc;

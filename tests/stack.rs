@@ -4,6 +4,7 @@
 
 mod browser;
 mod buckets;
+mod catalogue;
 mod chromium;
 mod command_line;
 mod drill;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let modules = [
         ("browser", browser::TESTS),
         ("buckets", buckets::TESTS),
+        ("catalogue", catalogue::TESTS),
         ("command_line", command_line::TESTS),
         ("drill", drill::TESTS),
         ("faults", faults::TESTS),

@@ -19,7 +19,7 @@ fn missing(needs: &[&str]) -> Option<String> {
                 "postgres" => stackkit_fixtures::postgres().await.map(drop),
                 "redis" => stackkit_fixtures::redis().await.map(drop),
                 "minio" => stackkit_fixtures::minio().await.map(drop),
-                "age" => find_tool("age", &[]).map(drop),
+                tool @ ("age" | "promtool") => find_tool(tool, &[]).map(drop),
                 "chromium" => crate::chromium::find().map(drop),
                 other => panic!("no fixture starts {other}"),
             }

@@ -131,8 +131,14 @@ fn panel(catalogue: &Catalogue, metric: &Metric, at: usize, top: usize) -> Value
     let labels: Vec<String> =
         metric.labels.iter().map(|name| format!(" {{{{{}}}}}", crate::metrics::name::label(name))).collect();
     let legend = format!("{{{{service}}}}{}", labels.join(""));
-    let mut defaults = json!({ "unit": unit, "thresholds": thresholds(catalogue, metric, exported.divisor) });
-    defaults["custom"] = json!({ "thresholdsStyle": { "mode": "dashed" } });
+    let defaults = match limits(catalogue, metric, exported.divisor) {
+        None => json!({ "unit": unit }),
+        Some(steps) => json!({
+            "unit": unit,
+            "thresholds": { "mode": "absolute", "steps": steps },
+            "custom": { "thresholdsStyle": { "mode": "dashed" } },
+        }),
+    };
     json!({
         "title": title(exported.family.as_str(), catalogue.kind),
         "description": help(metric), "type": "timeseries", "datasource": datasource(), "gridPos": place(at, top),
@@ -148,29 +154,25 @@ fn title(family: &str, kind: &str) -> String {
 }
 
 /// The limits on a gauge as lines: a counter is shown as a rate, on which its limits have no meaning.
-fn thresholds(catalogue: &Catalogue, metric: &Metric, divisor: f64) -> Value {
-    let colours = |side| match side {
-        Side::Above => ("green", "orange", "red"),
-        Side::Below => ("red", "orange", "green"),
+fn limits(catalogue: &Catalogue, metric: &Metric, divisor: f64) -> Option<Vec<Value>> {
+    let rule = catalogue.rules.iter().find(|rule| rule.metric == metric.name)?;
+    if metric.kind == MeasurementKind::Counter {
+        return None;
+    }
+    let (lowest, highest) = match rule.side {
+        Side::Above => ("green", "red"),
+        Side::Below => ("red", "green"),
     };
-    let rule = catalogue.rules.iter().find(|rule| rule.metric == metric.name);
-    let Some(rule) = rule.filter(|_| metric.kind == MeasurementKind::Gauge) else {
-        return json!({ "mode": "absolute", "steps": [{ "color": "green", "value": null }] });
-    };
-    let (lowest, middle, highest) = colours(rule.side);
     let mut limits: Vec<f64> =
         [rule.warning, rule.critical].into_iter().flatten().map(|limit| limit / divisor).collect();
     limits.sort_by(f64::total_cmp);
-    let mut steps = vec![json!({ "color": lowest, "value": null })];
-    for (at, limit) in limits.iter().enumerate() {
-        let colour = if at + 1 == limits.len() { highest } else { middle };
-        steps.push(json!({ "color": colour, "value": limit }));
-    }
-    json!({ "mode": "absolute", "steps": steps })
+    let colour = |at| if at + 1 == limits.len() { highest } else { "orange" };
+    let steps = limits.iter().enumerate().map(|(at, limit)| json!({ "color": colour(at), "value": limit }));
+    Some(std::iter::once(json!({ "color": lowest, "value": null })).chain(steps).collect())
 }
 
 fn target(expr: &str, legend: &str) -> Value {
-    json!({ "refId": "A", "datasource": datasource(), "expr": expr, "legendFormat": legend })
+    json!({ "refId": "A", "expr": expr, "legendFormat": legend })
 }
 
 fn place(at: usize, top: usize) -> Value {

@@ -62,7 +62,7 @@ fn measured(page: &mut String, catalogue: &Catalogue) {
             MeasurementKind::Counter => "counter",
         };
         let sample = catalogue.exported(name).sample();
-        let grant = grant.map(|grant| format!("`{}`", cell(grant))).unwrap_or_default();
+        let grant = grant.map(|grant| format!("`{}`", code(grant))).unwrap_or_default();
         let labels = labels.join(", ");
         let (help, source) = (cell(help), cell(source));
         let _ = writeln!(page, "| `{sample}` | {kind} | `{name}` | {tier} | {labels} | {help} | {source} | {grant} |");
@@ -83,5 +83,10 @@ fn limits(page: &mut String, rule: &Rule) {
 
 /// A text in a cell of a table.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
+    code(text).replace('<', "&lt;")
+}
+
+/// A text between backticks in a cell of a table.
+fn code(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
 }

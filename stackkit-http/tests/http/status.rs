@@ -7,9 +7,9 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::StatusCode;
 use futures_util::{FutureExt, StreamExt};
 use stackkit_core::ServiceExt;
-use stackkit_http::{STATUS_EVENTS_CLIENTS_MAX, router};
+use stackkit_http::{STATUS_EVENTS_CLIENTS_MAX, operator_router, router};
 
-use crate::script::{DEADLINE, Mood, Script, get, header, probed, send, stack};
+use crate::script::{CANARY, DEADLINE, Mood, Script, get, header, probed, send, stack};
 
 async fn listen(app: &Router) -> BodyDataStream {
     let response = send(app, "GET", "/status/events", &[]).await;
@@ -36,7 +36,7 @@ async fn an_open_page_is_told_of_a_change_and_of_the_end() {
     let service = Script::new("cache", Mood::Well);
     let mood = service.mood.clone();
     let monitor = probed(&stack([service.optional()])).await;
-    let app = router(&monitor);
+    let app = operator_router(&monitor);
     let mut events = listen(&app).await;
     let first = next(&mut events).await.unwrap();
     assert!(first.starts_with("data: ") && first.ends_with("\n\n") && first.contains("cache"), "{first}");
@@ -44,6 +44,7 @@ async fn an_open_page_is_told_of_a_change_and_of_the_end() {
     *mood.lock().unwrap() = Mood::Down;
     loop {
         let event = next(&mut events).await.unwrap();
+        assert!(!event.contains(CANARY), "{event}");
         if event.contains("unhealthy") {
             break;
         }

@@ -29,6 +29,8 @@
 //! | `postgres` | [`Postgres`] | `tokio-postgres` |
 //! | `redis` | [`Redis`] | `tokio-rustls` |
 //! | `volume` | [`Volume`] | `rustix` |
+//! | `checks` | [`checks`]: ports, programs, heartbeats, disks, processes, pools | `rustix` |
+//! | `checks-http` | `checks::HttpCheck`, `checks::WebhookSink` | `hyper` |
 //! | `backup` | [`backup::Repository`] | `object_store`, `zstd` |
 //! | `backup-s3` | repositories in S3 buckets | `reqwest` |
 //! | `http` | [`http::router`] | `axum` |

@@ -37,7 +37,7 @@ pub(crate) enum CheckError {
     #[error("the answer is not of the protocol")]
     Protocol(#[source] hyper::Error),
     #[cfg(feature = "http")]
-    #[error("the exchange failed")]
+    #[error("the connection ended before the whole answer was there")]
     Exchange(Phase, #[source] hyper::Error),
 }
 

@@ -49,6 +49,29 @@ pub(crate) fn group_faults(entry: &StackEntry) -> Vec<ConfigFault> {
     faults
 }
 
+/// Faults of what one entry looks at: a check that knows no tier is never asked; a limit on what it does not measure never holds.
+pub(crate) fn check_faults(entry: &StackEntry) -> Vec<ConfigFault> {
+    let id = entry.service.id();
+    let Some(check) = entry.service.health_check() else { return Vec::new() };
+    let mut faults = Vec::new();
+    if check.tiers().is_empty() {
+        faults.push(ConfigFault::error("stack.tiers.none", format!("{id}: its health check knows no tier")));
+    }
+    let (metrics, rules) = (check.metrics(), check.rules());
+    let is_known = |name: &str| {
+        metrics.iter().any(|metric| metric.name == name)
+            || rules.iter().any(|rule| rule.metric == name || rule.code == name)
+    };
+    // Without a catalogue nobody can tell.
+    let unknown = entry.thresholds.names().filter(|name| !metrics.is_empty() && !is_known(name));
+    let warning = |name| {
+        let message = format!("{id}: a threshold is about {name}, which it does not measure");
+        ConfigFault::warning("stack.threshold.unknown", message)
+    };
+    faults.extend(unknown.map(warning));
+    faults
+}
+
 /// One circle, from a service back to itself: `a`, `b`, `a`.
 fn circle<'a>(graph: &BTreeMap<&'a str, Vec<&'a str>>) -> Option<Vec<&'a str>> {
     let left = waiting(graph);

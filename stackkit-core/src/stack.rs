@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::graph::{graph_faults, group_faults};
+use crate::graph::{check_faults, graph_faults, group_faults};
 use crate::health::Intervals;
 use crate::health::{Moment, Prober, READY, Report, STARTUP, ServiceReport, Shape, Thresholds};
 use crate::service::{ConfigFault, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId, is_safe_name};
@@ -172,8 +172,8 @@ impl StackBuilder {
     /// Checks everything that can be checked without I/O.
     ///
     /// # Errors
-    /// `Config`, listing every fault at once: of the name, of each service and its intervals, of double ids, of unknown
-    /// or circular dependencies.
+    /// `Config`, listing every fault at once: of the name, of each service, its intervals and groups, of double ids, of unknown
+    /// or circular dependencies. A threshold on what a service does not measure is a [warning](Stack::warnings).
     pub fn build(self) -> Result<Stack> {
         let mut faults = Vec::new();
         if !is_safe_name(&self.name, SERVICE_ID_BYTES_MAX) {
@@ -186,6 +186,7 @@ impl StackBuilder {
             faults.extend(entry.service.faults().into_iter().map(prefixed));
             faults.extend(entry.intervals.faults(id));
             faults.extend(group_faults(entry));
+            faults.extend(check_faults(entry));
         }
         faults.extend(graph_faults(&self.entries));
         let (errors, warnings): (Vec<_>, Vec<_>) =

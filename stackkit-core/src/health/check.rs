@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::health::{MeasurementValue, Metric, Observation, Rule};
+use crate::health::{Measurement, MeasurementValue, Metric, Observation, Rule};
 use crate::service::Service;
 
 /// How much a probe looks at, by what it costs. A probe of one tier tells what belongs to that tier; the report merges the
@@ -197,6 +197,30 @@ impl ProbeContext {
     #[must_use]
     pub fn growth(&self, name: &str, value: f64) -> Growth {
         let before = self.previous().and_then(|previous| previous.value(name));
+        self.grown(before, value)
+    }
+
+    /// As [`ProbeContext::growth`], of the counter with the same name and the same labels; [`Growth::First`] if it has no number.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use stackkit_core::health::{Measurement, MeasurementKind, Tier};
+    /// use stackkit_core::{Clock, Observation, ProbeContext};
+    /// let hits = |db: &str, count: f64| Measurement::new("hits_count", MeasurementKind::Counter, count.into()).with_label("db", db);
+    /// let now = Clock::system().instant();
+    /// let before = Observation::new().measurement(hits("0", 5.0)).measurement(hits("1", 7.0));
+    /// let cx = ProbeContext::new(Tier::Vitals, now).with_previous(Some(Arc::new(before))).with_previous_at(Some(now));
+    /// assert_eq!(cx.growth_of(&hits("1", 8.0)).amount(), Some(1.0));
+    /// ```
+    #[must_use]
+    pub fn growth_of(&self, counter: &Measurement) -> Growth {
+        let Some(value) = counter.number() else { return Growth::First };
+        let before =
+            self.previous().and_then(|previous| previous.measurements.iter().find(|seen| seen.is_same(counter)));
+        self.grown(before.and_then(Measurement::number), value)
+    }
+
+    fn grown(&self, before: Option<f64>, value: f64) -> Growth {
         match before.zip(self.elapsed()) {
             None => Growth::First,
             Some((before, _)) if value < before => Growth::Reset,

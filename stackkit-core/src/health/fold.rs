@@ -77,10 +77,14 @@ impl Shape {
         self.needs.blame(&mut services, moment, earlier);
         let groups: Vec<GroupReport> =
             self.groups.iter().map(|group| group.report(&services, moment.draining)).collect();
-        let status = services.iter().filter_map(|service| weight(service)).max().unwrap_or(Status::Healthy);
         let ready = groups.iter().any(|group| group.name.as_ref() == READY && group.passing);
-        let fresh = services.iter().filter(|service| !service.is_stale);
-        let stale_at = fresh.filter_map(|service| service.stale_at).min();
+        let (mut status, mut stale_at) = (Status::Healthy, None);
+        for service in &services {
+            status = status.max(weight(service).unwrap_or(Status::Healthy));
+            if let Some(own) = service.stale_at.filter(|_| !service.is_stale) {
+                stale_at = Some(stale_at.map_or(own, |other| own.min(other)));
+            }
+        }
         Report {
             stack: self.stack.clone(),
             generated_at: moment.now,
@@ -104,15 +108,15 @@ impl Group {
         Self { name: name.into(), positions, members }
     }
 
+    /// One walk over the members, as this is done for each publication.
     fn report(&self, services: &[Arc<ServiceReport>], draining: bool) -> GroupReport {
-        let members = || self.positions.iter().filter_map(|position| services.get(*position)).map(Arc::as_ref);
-        GroupReport {
-            name: self.name.clone(),
-            passing: members().filter(|member| member.is_decisive()).all(|member| member.passes(&self.name))
-                && !(draining && self.name.as_ref() == READY),
-            status: members().filter_map(weight).max().unwrap_or(Status::Healthy),
-            members: self.members.clone(),
+        let mut passing = !(draining && self.name.as_ref() == READY);
+        let mut status = Status::Healthy;
+        for member in self.positions.iter().filter_map(|position| services.get(*position)) {
+            status = status.max(weight(member).unwrap_or(Status::Healthy));
+            passing = passing && (!member.is_decisive() || member.passes(&self.name));
         }
+        GroupReport { name: self.name.clone(), passing, status, members: self.members.clone() }
     }
 }
 

@@ -131,6 +131,14 @@ impl Thresholds {
         self
     }
 
+    /// The measurements and codes that the changes are about.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().map(|change| match change {
+            Change::Limit(_, name, _) | Change::Without(name) => name.as_str(),
+            Change::Replace(rule) => rule.metric.as_ref(),
+        })
+    }
+
     /// The adapter's rules with these changes.
     #[must_use]
     pub fn apply(&self, rules: &[Rule]) -> Vec<Rule> {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use stackkit_core::health::{Rule, ServiceReport, Status, Tier};
+use stackkit_core::health::{Metric, Rule, ServiceReport, Status, Tier};
 use stackkit_core::{
     Endpoint, Error, ErrorKind, HealthCheck, Monitor, Observation, ProbeContext, Report, Result, Service, ServiceId,
     Stack, StackEntry, async_trait,
@@ -96,6 +96,7 @@ impl Log {
 struct Scripted {
     id: ServiceId,
     tiers: &'static [Tier],
+    metrics: &'static [Metric],
     rules: Vec<Rule>,
     log: Arc<Log>,
 }
@@ -103,7 +104,7 @@ struct Scripted {
 fn scripted(id: &str, answers: impl IntoIterator<Item = Answer>) -> (Scripted, Arc<Log>) {
     let log = Arc::new(Log { answers: Mutex::new(answers.into_iter().collect()), ..Log::default() });
     let id = ServiceId::new(id).unwrap();
-    (Scripted { id, tiers: &[Tier::Vitals, Tier::Inventory], rules: Vec::new(), log: log.clone() }, log)
+    (Scripted { id, tiers: &[Tier::Vitals, Tier::Inventory], metrics: &[], rules: Vec::new(), log: log.clone() }, log)
 }
 
 /// A service that is healthy until its log says otherwise, and asked for vitals only.
@@ -115,6 +116,10 @@ fn plain(id: &str) -> (Scripted, Arc<Log>) {
 impl Scripted {
     fn on(self, tiers: &'static [Tier]) -> Self {
         Self { tiers, ..self }
+    }
+
+    fn measuring(self, metrics: &'static [Metric]) -> Self {
+        Self { metrics, ..self }
     }
 
     fn ruled(self, rule: Rule) -> Self {
@@ -167,6 +172,10 @@ impl HealthCheck for Scripted {
 
     fn tiers(&self) -> &'static [Tier] {
         self.tiers
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        self.metrics
     }
 
     fn rules(&self) -> Vec<Rule> {

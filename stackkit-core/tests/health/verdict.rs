@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stackkit_core::health::{Axis, LIVE, Limit, READY, Rule, STARTUP, Status, Thresholds, Tier};
+use stackkit_core::health::{Axis, LIVE, Limit, Metric, READY, Rule, STARTUP, Status, Thresholds, Tier};
 use stackkit_core::{ErrorKind, Intervals, Monitor, ServiceExt, Stack};
 use tokio::time::{Instant, advance};
 
@@ -166,4 +166,27 @@ async fn a_report_prints_what_is_to_be_known() {
     let text = stack([db.into(), app.after(["db"])]).check_now(&[]).await.to_string();
     assert!(text.starts_with("s: unhealthy, not ready\n"), "{text}");
     assert!(text.contains("unreachable: db: as scripted") && text.contains("because of db"), "{text}");
+}
+
+const LOAD: Metric = Metric::gauge("load_ratio", "proc.loadavg", "How busy it is");
+
+#[tokio::test(start_paused = true)]
+async fn a_measurement_says_where_it_was_read() {
+    let (service, _) = scripted("a", [Answer::Load(0.5)]);
+    let report = stack([service.measuring(&[LOAD])]).check_now(&[]).await;
+    let seen = entry(&report, "a").observation.as_ref().unwrap();
+    assert_eq!(seen.measurements[0].source.as_deref(), Some("proc.loadavg"));
+}
+
+#[test]
+fn a_threshold_on_what_is_not_measured_is_a_warning_and_no_tier_a_fault() {
+    let limited = |name: &str| {
+        let service = scripted("a", [Answer::Healthy]).0.measuring(&[LOAD]);
+        let limits = Thresholds::new().with_limit(name, Limit::WarnAbove(0.5));
+        Stack::builder("s").service(service.with_thresholds(limits)).build().unwrap()
+    };
+    assert_eq!(limited("load_ratio").warnings().len(), 0);
+    assert_eq!(limited("laod_ratio").warnings()[0].code, "stack.threshold.unknown");
+    let (none, _) = plain("none");
+    assert!(Stack::builder("s").service(none.on(&[])).build().unwrap_err().to_string().contains("stack.tiers.none"));
 }

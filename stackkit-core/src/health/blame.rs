@@ -25,12 +25,13 @@ impl Needs {
         }
         let direct: Vec<Vec<usize>> =
             entries.iter().map(|entry| entry.after.iter().filter_map(|id| position(id)).collect()).collect();
-        let mut dependents = vec![Vec::new(); direct.len()];
+        let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); direct.len()];
         for (at, needed) in direct.iter().enumerate() {
-            needed
-                .iter()
-                .filter_map(|on| dependents.get_mut(*on).map(|of: &mut Vec<usize>| of.push(at)))
-                .for_each(drop);
+            for on in needed {
+                if let Some(of) = dependents.get_mut(*on) {
+                    of.push(at);
+                }
+            }
         }
         let order = order(&direct, &dependents);
         Self { direct, dependents, order }

@@ -29,7 +29,7 @@ pub struct Intervals {
     /// Between two probes of the inventory tier; 10 min unless set.
     pub inventory: Duration,
     /// Between two probes of a service that does not answer or can't serve; 1 s unless set. Each failure in a row adds as much
-    /// again, up to five times.
+    /// again, up to five times, but never more than the interval of its highest tier below the inventory.
     pub poll_failing: Duration,
     /// The deadline of a probe of the tiers process and ping; 1 s unless set.
     pub ping_timeout: Duration,

@@ -111,11 +111,11 @@ impl Runner {
                 let _ = timeout(RESET_WAIT, check.reset()).await;
             }
         }));
-        self.held().owes_reset = false;
+        let ended = timeout(LET_GO_WAIT, &mut task).await.is_ok();
+        let mut held = self.held();
+        held.owes_reset = false;
         // One that takes longer goes on; the next probe waits for it.
-        if timeout(LET_GO_WAIT, &mut task).await.is_err() {
-            self.held().resetting = Some(task);
-        }
+        held.resetting = (!ended).then_some(task);
         true
     }
 

@@ -29,7 +29,7 @@ pub const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 pub(crate) const PASSWORDS_DEFAULT: &[&str] = &["foobared", "redis", "redispassword"];
 
 /// How many keys the inventory looks at to estimate how many there are of each prefix. 50 000 take the server about
-/// 15 ms in all, in slices of a tenth of a millisecond, and leave an error of at most half a percent of all keys.
+/// 27 ms in all, in 200 slices of 0.14 ms (measured), and leave an error of at most half a percent of all keys.
 pub const SAMPLE_KEYS_DEFAULT: u64 = 50_000;
 
 /// What ends the prefix of a key: what the server's documentation uses in its examples.

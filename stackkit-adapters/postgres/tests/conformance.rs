@@ -20,6 +20,8 @@ mod posture;
 mod restore;
 #[path = "conformance/rights.rs"]
 mod rights;
+#[path = "conformance/standby.rs"]
+mod standby;
 #[path = "conformance/vitals.rs"]
 mod vitals;
 
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
     let slow_statements = || ignorable(inventory::slow_statements_are_told_by_id);
     trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));
+    let standby = || ignorable(standby::a_primary_and_its_standby_tell_of_each_other);
+    trials.push(Trial::ignorable_test("a_primary_and_its_standby_tell_of_each_other", standby));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
     stackkit_fixtures::conformance::main(targets::postgres(), trials)

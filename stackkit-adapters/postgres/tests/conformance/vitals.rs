@@ -190,7 +190,7 @@ async fn rates_need_a_previous_probe() {
 }
 
 /// A server that can have standbys: the fixtures' own writes no more WAL than it must.
-fn replicating() -> PostgresOptions {
+pub(crate) fn replicating() -> PostgresOptions {
     PostgresOptions::new().with_setting("wal_level", "replica").with_setting("max_wal_senders", "4")
 }
 

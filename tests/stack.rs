@@ -19,6 +19,7 @@ mod site;
 mod strangers;
 mod tls;
 mod tool;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ("secrets", secrets::TESTS),
         ("strangers", strangers::TESTS),
         ("tls", tls::TESTS),
+        ("watch", watch::TESTS),
     ];
     let mut trials: Vec<Trial> =
         modules.iter().flat_map(|(module, tests)| tests.iter().map(move |test| test.trial(module))).collect();

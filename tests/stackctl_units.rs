@@ -12,3 +12,5 @@ mod location;
 mod output;
 #[path = "../examples/stackctl/progress.rs"]
 mod progress;
+#[path = "../examples/stackctl/table/mod.rs"]
+mod table;

@@ -19,7 +19,7 @@ fn missing(needs: &[&str]) -> Option<String> {
                 "postgres" => stackkit_fixtures::postgres().await.map(drop),
                 "redis" => stackkit_fixtures::redis().await.map(drop),
                 "minio" => stackkit_fixtures::minio().await.map(drop),
-                tool @ ("age" | "promtool") => find_tool(tool, &[]).map(drop),
+                tool @ ("age" | "promtool" | "script") => find_tool(tool, &[]).map(drop),
                 "chromium" => crate::chromium::find().map(drop),
                 other => panic!("no fixture starts {other}"),
             }
@@ -119,6 +119,14 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         system("umount", &["-l"], &self.0);
     }
+}
+
+/// A command of a tool of the system; the caller may go on before it ends.
+#[expect(clippy::disallowed_methods, reason = "a tool of the system that the library does not use")]
+pub(crate) fn system_command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
 }
 
 #[expect(clippy::disallowed_methods, reason = "a tool of the system that the library does not use")]

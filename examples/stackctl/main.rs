@@ -22,7 +22,9 @@ mod restore;
 mod serve;
 mod setup;
 mod signals;
+mod table;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -77,7 +79,8 @@ fn ended(outcome: Outcome, cli: &Cli, out: &Output) -> ExitCode {
 async fn run(cli: &Cli, out: &mut Output) -> Outcome {
     let target = &cli.target;
     match &cli.command {
-        Command::Health => health::health(&setup::stack(target, out)?, out).await,
+        Command::Health { watch: false } => health::health(&setup::stack(target, out)?, out).await,
+        Command::Health { watch: true } => watch::watch(&setup::stack(target, out)?, out).await,
         Command::Serve(args) => serve::serve(&setup::stack(target, out)?, args, out).await,
         Command::Wait(args) => health::wait(&setup::stack(target, out)?, args, out).await,
         Command::Backup(args) => {

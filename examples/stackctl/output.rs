@@ -48,6 +48,14 @@ impl Output {
     /// # Errors
     /// `Io` if standard output can't be written. A reader that has left is none: it has what it wanted.
     pub(crate) fn result(&self, text: impl fmt::Display, value: &impl Serialize) -> Result<()> {
+        self.result_to_reader(text, value).map(drop)
+    }
+
+    /// As [`Output::result`]; false once the reader has left.
+    ///
+    /// # Errors
+    /// As [`Output::result`].
+    pub(crate) fn result_to_reader(&self, text: impl fmt::Display, value: &impl Serialize) -> Result<bool> {
         let text = match self.json {
             true => serde_json::to_string(value)
                 .map_err(|error| Error::unexpected("a result has no JSON form").with_source(error))?,
@@ -56,8 +64,9 @@ impl Output {
         self.clear();
         let mut stdout = io::stdout().lock();
         match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("print the result", error)),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Error::io("print the result", error)),
+            Ok(()) => Ok(true),
         }
     }
 

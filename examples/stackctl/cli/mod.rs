@@ -67,7 +67,11 @@ impl Target {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Probe each service once; 0 if the stack is ready, 1 if not
-    Health,
+    Health {
+        /// Go on probing: a live table on a terminal, else a line for each change, until a signal comes
+        #[arg(long)]
+        watch: bool,
+    },
     /// Serve /livez, /readyz, /health, /metrics and /status until a signal comes, and tell transitions on standard error
     Serve(ServeArgs),
     /// Wait until the stack is ready; fails at once on what waiting can't mend

@@ -13,6 +13,7 @@ mod intervals;
 mod metric;
 mod monitor;
 mod observation;
+mod order;
 mod plan;
 mod poll;
 mod prober;

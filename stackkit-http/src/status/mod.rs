@@ -6,7 +6,6 @@
 
 mod charts;
 mod html;
-mod order;
 mod overall;
 mod row;
 
@@ -83,7 +82,9 @@ pub(crate) fn page(view: &PageView<'_>) -> String {
 /// values.
 pub(crate) fn fragment(view: &PageView<'_>) -> String {
     let report = view.report;
-    let rows: String = order::dependencies_first(&report.services)
+    let rows: String = report
+        .dependencies_first()
+        .into_iter()
         .map(|service| {
             let history = (view.history)(service.id.as_str());
             Row { service, history: history.as_ref(), now: view.now, details: view.details }.html()

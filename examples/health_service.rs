@@ -1,6 +1,7 @@
 //! A service that embeds health checks.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example health_service`, then `curl -i localhost:8080/readyz?verbose`.
+//! `DATABASE_URL=postgres://… cargo run --example health_service`, then `curl -i localhost:8080/readyz?verbose`,
+//! and http://localhost:8080/status in a browser.
 
 use stackkit::{Monitor, Postgres, Redis, ServiceExt, Stack, Volume};
 

@@ -31,9 +31,12 @@
 //! | `volume` | [`Volume`] | `rustix` |
 //! | `checks` | [`checks`]: ports, programs, heartbeats, disks, processes, pools | `rustix` |
 //! | `checks-http` | `checks::HttpCheck`, `checks::WebhookSink` | `hyper` |
+//! | `checks` | ports, programs, workers, disks, processes, pools | |
+//! | `checks-http` | web services and webhooks | `hyper` |
 //! | `backup` | [`backup::Repository`] | `object_store`, `zstd` |
 //! | `backup-s3` | repositories in S3 buckets | `reqwest` |
 //! | `http` | [`http::router`] | `axum` |
+//! | `grpc` | the gRPC health service | `tonic` |
 //! | `full` | all of them | |
 //!
 //! What it does *not* do: it starts and stops no services, and it is no daemon. Test fixtures are a crate of their own,
@@ -73,6 +76,14 @@ pub use stackkit_redis::{self as redis, Redis, RedisConfig};
 pub use stackkit_volume::{self as volume, Volume};
 
 /// The README's programs compile.
-#[cfg(all(doctest, feature = "postgres", feature = "redis", feature = "volume", feature = "backup", feature = "http"))]
+#[cfg(all(
+    doctest,
+    feature = "postgres",
+    feature = "redis",
+    feature = "volume",
+    feature = "checks-http",
+    feature = "backup",
+    feature = "http"
+))]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_signal_ends_serve", a_signal_ends_serve),
     Test::new("a_signal_drains_and_ends_serve", a_signal_drains_and_ends_serve),
     Test::new("a_transition_runs_a_program", a_transition_runs_a_program),
+    Test::new("a_transition_is_posted", a_transition_is_posted),
     Test::new("services_need_others_and_are_waited_for_alone", services_need_others_and_are_waited_for_alone),
     Test::new("a_wrong_password_ends_the_waiting", a_wrong_password_ends_the_waiting).needs(&["postgres", "redis"]),
 ];
@@ -187,8 +188,7 @@ fn a_signal_drains_and_ends_serve() {
     let site = Site::new(8);
     let token = site.volume().parent().unwrap().join("token");
     std::fs::write(&token, format!("{CANARY}\n")).unwrap();
-    let options =
-        ["--operator-listen", "127.0.0.1:0", "--details-token-file", token.to_str().unwrap(), "--drain", "1h"];
+    let options = ["--operator-listen", "127.0.0.1:0", "--details-token-file", token.to_str().unwrap(), "--drain", "1h", "--grpc-listen", "127.0.0.1:0"];
     let args = site.args(&[&["--json", "serve", "--listen", "127.0.0.1:0"][..], &options].concat());
     let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
     let mut first = String::new();
@@ -206,6 +206,13 @@ fn a_signal_drains_and_ends_serve() {
     assert!(!shows(url, ""), "details are for those who know the token");
     assert!(shows(url, &format!("Authorization: Bearer {CANARY}\r\n")) && shows(operators, ""));
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    // gRPC is HTTP/2: the answer to its preface is a frame of settings (RFC 9113, 3.4).
+    let grpc = serving["grpc_url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(grpc).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut frame = [0; 9];
+    stream.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[3], 4, "{frame:?}");
     kill_process(id, Signal::TERM).unwrap();
     line.clear();
     told.read_line(&mut line).unwrap();
@@ -242,6 +249,30 @@ fn a_transition_runs_a_program() {
     assert_eq!(text, "uploads healthy\n");
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+fn a_transition_is_posted() {
+    let site = Site::new(8);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = site.volume().parent().unwrap().join("webhook");
+    std::fs::write(&file, format!("http://{}/{CANARY}\n", listener.local_addr().unwrap())).unwrap();
+    let args = site.args(&["serve", "--listen", "127.0.0.1:0", "--webhook-url-file", file.to_str().unwrap()]);
+    let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut text = vec![0; 4096];
+    let mut read = 0;
+    while !String::from_utf8_lossy(&text[..read]).contains("\"uploads\"") {
+        let more = stream.read(&mut text[read..]).unwrap();
+        assert_ne!(more, 0, "{}", String::from_utf8_lossy(&text[..read]));
+        read += more;
+    }
+    assert!(text.starts_with(format!("POST /{CANARY} HTTP/1.1\r\n").as_bytes()));
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(!told.contains(CANARY), "{told}");
 }
 
 fn services_need_others_and_are_waited_for_alone() {

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::json;
+use stackkit::checks::WebhookSink;
 use stackkit::health::{CommandSink, Event, MonitorOptions, Sink};
-use stackkit::http::{Details, RouterOptions, operator_router, router_with};
+use stackkit::http::{Details, RouterOptions, grpc_service, operator_router, router_with};
 use stackkit::{Error, Monitor, Result, Secret, Stack, async_trait};
 use tokio::net::TcpListener;
 
@@ -19,21 +20,16 @@ pub(crate) async fn serve(stack: &Stack, args: &ServeArgs, out: &Output) -> Outc
     let stop = signals(1)?;
     let options = RouterOptions::new().with_details(details(args).map_err(Failure::usage)?);
     let public = Listening::on(args.listen).await?;
-    let operators = match args.operator_listen {
-        Some(address) => Some(Listening::on(address).await?),
-        None => None,
-    };
-    let monitor = Monitor::start_with(stack, sinks(args, out));
-    let inside = operators.as_ref().map(Listening::url);
-    let told = json!({ "event": "serving", "url": public.url(), "operator_url": inside });
+    let operators = Listening::perhaps_on(args.operator_listen).await?;
+    let grpc = Listening::perhaps_on(args.grpc_listen).await?;
+    let monitor = Monitor::start_with(stack, sinks(args, out).map_err(Failure::usage)?);
+    let (inside, calls) = (operators.as_ref().map(Listening::url), grpc.as_ref().map(Listening::url));
+    let told = json!({ "event": "serving", "url": public.url(), "operator_url": inside, "grpc_url": calls });
     let also = inside.map(|url| format!(", for operators {url}")).unwrap_or_default();
-    out.result(format_args!("serving {}{also}", public.url()), &told).map_err(Failure::usage)?;
-    let open = async {
-        match operators {
-            Some(listening) => listening.serve(operator_router(&monitor)).await,
-            None => std::future::pending().await,
-        }
-    };
+    let calls = calls.map(|url| format!(", gRPC {url}")).unwrap_or_default();
+    out.result(format_args!("serving {}{also}{calls}", public.url()), &told).map_err(Failure::usage)?;
+    let open = Listening::serve_perhaps(operators, operator_router(&monitor));
+    let answered = Listening::serve_perhaps(grpc, axum::Router::new().fallback_service(grpc_service(&monitor)));
     let drained = async {
         stop.await;
         monitor.begin_drain();
@@ -47,6 +43,7 @@ pub(crate) async fn serve(stack: &Stack, args: &ServeArgs, out: &Output) -> Outc
         () = drained => Ok(Exit::Done),
         ended = public.serve(router_with(&monitor, options)) => ended,
         ended = open => ended,
+        ended = answered => ended,
     }
 }
 
@@ -64,6 +61,21 @@ impl Listening {
         Ok(Self { listener, address })
     }
 
+    async fn perhaps_on(address: Option<SocketAddr>) -> Outcome<Option<Self>> {
+        match address {
+            Some(address) => Self::on(address).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Never ends without an address.
+    async fn serve_perhaps(listening: Option<Self>, router: axum::Router) -> Outcome {
+        match listening {
+            Some(listening) => listening.serve(router).await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -77,28 +89,31 @@ impl Listening {
 
 fn details(args: &ServeArgs) -> Result<Details> {
     match (&args.details_token_file, args.details) {
-        (Some(file), _) => token(file).map(Details::Token),
+        (Some(file), _) => secret_of(file).map(Details::Token),
         (None, DetailsArg::Open) => Ok(Details::Open),
         (None, DetailsArg::Hidden) => Ok(Details::Hidden),
     }
 }
 
-/// The first line of a file. A token in an argument could be read by every user of the machine.
-fn token(file: &Path) -> Result<Secret> {
+/// The first line of a file. A secret in an argument could be read by every user of the machine.
+fn secret_of(file: &Path) -> Result<Secret> {
     let named = |error: Error| error.with_context("path", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| named(Error::io("read the token", error)))?;
-    match text.lines().next().map(str::trim).filter(|token| !token.is_empty()) {
-        Some(token) => Ok(Secret::new(token)),
-        None => Err(named(Error::config("the file holds no token"))),
+    let text = std::fs::read_to_string(file).map_err(|error| named(Error::io("read the file", error)))?;
+    match text.lines().next().map(str::trim).filter(|secret| !secret.is_empty()) {
+        Some(secret) => Ok(Secret::new(secret)),
+        None => Err(named(Error::config("the file's first line is empty"))),
     }
 }
 
-fn sinks(args: &ServeArgs, out: &Output) -> MonitorOptions {
-    let options = MonitorOptions::new().with_sink(Terminal(out.clone()));
-    match &args.on_change {
-        Some(program) => options.with_sink(Told { sink: CommandSink::new(program, [""; 0]), out: out.clone() }),
-        None => options,
+fn sinks(args: &ServeArgs, out: &Output) -> Result<MonitorOptions> {
+    let mut options = MonitorOptions::new().with_sink(Terminal(out.clone()));
+    if let Some(program) = &args.on_change {
+        options = options.with_sink(Told { sink: CommandSink::new(program, [""; 0]), out: out.clone() });
     }
+    if let Some(file) = &args.webhook_url_file {
+        options = options.with_sink(Told { sink: WebhookSink::new(secret_of(file)?)?, out: out.clone() });
+    }
+    Ok(options)
 }
 
 /// Tells transitions on standard error.

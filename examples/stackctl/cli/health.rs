@@ -32,6 +32,12 @@ pub(crate) struct ServeArgs {
     /// Another address, which shows every detail: one that only operators reach
     #[arg(long, value_name = "ADDR")]
     pub(crate) operator_listen: Option<SocketAddr>,
+    /// Another address for the health service of gRPC
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) grpc_listen: Option<SocketAddr>,
+    /// A file with the URL that each transition is posted to as JSON; such a URL is often a secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) webhook_url_file: Option<PathBuf>,
     /// A program to run at each transition, with STACKKIT_SERVICE, STACKKIT_FROM, STACKKIT_TO, … in its environment
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) on_change: Option<PathBuf>,

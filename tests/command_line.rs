@@ -188,7 +188,16 @@ fn a_signal_drains_and_ends_serve() {
     let site = Site::new(8);
     let token = site.volume().parent().unwrap().join("token");
     std::fs::write(&token, format!("{CANARY}\n")).unwrap();
-    let options = ["--operator-listen", "127.0.0.1:0", "--details-token-file", token.to_str().unwrap(), "--drain", "1h", "--grpc-listen", "127.0.0.1:0"];
+    let options = [
+        "--operator-listen",
+        "127.0.0.1:0",
+        "--details-token-file",
+        token.to_str().unwrap(),
+        "--drain",
+        "1h",
+        "--grpc-listen",
+        "127.0.0.1:0",
+    ];
     let args = site.args(&[&["--json", "serve", "--listen", "127.0.0.1:0"][..], &options].concat());
     let mut child = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
     let mut first = String::new();

@@ -31,8 +31,6 @@
 //! | `volume` | [`Volume`] | `rustix` |
 //! | `checks` | [`checks`]: ports, programs, heartbeats, disks, processes, pools | `rustix` |
 //! | `checks-http` | `checks::HttpCheck`, `checks::WebhookSink` | `hyper` |
-//! | `checks` | ports, programs, workers, disks, processes, pools | |
-//! | `checks-http` | web services and webhooks | `hyper` |
 //! | `backup` | [`backup::Repository`] | `object_store`, `zstd` |
 //! | `backup-s3` | repositories in S3 buckets | `reqwest` |
 //! | `http` | [`http::router`] | `axum` |

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use stackkit::health::Intervals;
 use stackkit::http::{Details, RouterOptions};
-use stackkit::{Monitor, ServiceExt as _, ServiceId, Stack};
+use stackkit::{Monitor, ServiceExt as _, Stack};
 use stackkit_fixtures::{RedisFixture, VolumeFixture};
 use tokio::runtime::Runtime;
 
@@ -45,8 +45,8 @@ impl Shop {
         let cache = stackkit_fixtures::redis().await.unwrap();
         let uploads = stackkit_fixtures::volume().unwrap();
         let intervals = || Intervals::new().with_poll(POLL).with_poll_failing(POLL).with_fall(1);
-        let redis = cache.service().unwrap().with_id(&ServiceId::new("cache").unwrap());
-        let volume = uploads.service().with_id(&ServiceId::new("uploads").unwrap());
+        let redis = cache.service().unwrap().with_id("cache");
+        let volume = uploads.service().with_id("uploads");
         let stack = Stack::builder("shop")
             .service(volume.after(["cache"]).with_intervals(intervals()))
             .service(redis.with_intervals(intervals()))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use stackkit::checks::HttpCheck;
+use stackkit::checks::{HttpCheck, WebhookSink};
 use stackkit::health::{ChannelSink, CommandSink, Event, LogSink, MonitorOptions};
 use stackkit::http::{Details, RouterOptions, router_with};
 use stackkit::{Monitor, Service, ServiceExt, ServiceId, Stack, StackBuilder, service_with_id};
@@ -107,8 +107,9 @@ async fn watch(stack: &Stack) -> BTreeMap<String, String> {
     let file = folder.path().join("told");
     let (channel, events) = ChannelSink::new(1);
     let script = format!("env >> {}", file.display());
+    let (posted, webhook) = receiver().await;
     let options = MonitorOptions::new().with_sink(LogSink::new()).with_sink(channel);
-    let options = options.with_sink(CommandSink::new("/bin/sh", ["-c", &script]));
+    let options = options.with_sink(CommandSink::new("/bin/sh", ["-c", &script])).with_sink(webhook);
     let monitor = Monitor::start_with(stack, options);
     let ended = async || monitor.report().services.iter().all(|service| service.checked_at.is_some()).then_some(());
     wait_until("each service was probed", PATIENCE, ended).await.unwrap();
@@ -118,6 +119,7 @@ async fn watch(stack: &Stack) -> BTreeMap<String, String> {
     let is_told = async || file.exists().then_some(());
     wait_until("the command was told", PATIENCE, is_told).await.unwrap();
     told.insert("the command's environment".to_owned(), own_variables(&file));
+    told.insert("what was posted".to_owned(), posted.await_one().await);
     told
 }
 
@@ -189,4 +191,29 @@ async fn get(port: u16, path: &str, token: &str, accept: &str) -> String {
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(TIMEOUT / 2, stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// What a webhook's server got.
+struct Posted(mpsc::Receiver<String>, #[expect(dead_code, reason = "ends the server when it is dropped")] JoinSet<()>);
+
+impl Posted {
+    async fn await_one(mut self) -> String {
+        tokio::time::timeout(PATIENCE, self.0.recv()).await.unwrap().unwrap()
+    }
+}
+
+/// A server that takes posts, and a sink that posts to it. What stands in its URL is a secret too, but it is sent.
+async fn receiver() -> (Posted, WebhookSink) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, posted) = mpsc::channel(64);
+    let router = axum::Router::new().route(
+        "/hook",
+        axum::routing::post(async move |body: String| {
+            let _ = sender.try_send(body);
+        }),
+    );
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (Posted(posted, server), WebhookSink::new(url).unwrap().with_bearer(TOKEN).unwrap())
 }

@@ -30,7 +30,7 @@ impl Redis {
         let mut sheet = Sheet::new();
         let info = Info::from_reply(connection.call(&[b"INFO"], deadline(cx)).await?)?;
         let facts = posture::ask(connection, self.config(), deadline(cx)).await?;
-        posture::judge(&mut sheet, self, &facts);
+        posture::judge(&mut sheet, self, &facts, info.version_pair());
         self.prefixes(&mut sheet, connection, (&info, cx)).await?;
         Ok(sheet.into_observation())
     }

@@ -45,6 +45,9 @@ const DANGEROUS: [Dangerous; 4] = [
     },
 ];
 
+/// The version from which on protected mode does not look at the addresses that the server listens on.
+const PROTECTED_ANYWHERE: u16 = 7;
+
 /// What the server says of itself.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -158,14 +161,18 @@ fn is_exposed(addresses: &[String]) -> bool {
     })
 }
 
+/// Whether clients of other machines are served. Protected mode refuses them while the default user needs no password;
+/// before version 7 only where no address is set.
+fn exposure(facts: &Facts, (major, _minor): (u16, u16)) -> Result<bool, Why> {
+    let addresses = facts.bind.as_ref().map_err(|why| *why)?;
+    let refuses = facts.protected == Ok(true) && facts.default_open == Ok(true) && major >= PROTECTED_ANYWHERE;
+    Ok(!refuses && is_exposed(addresses))
+}
+
 /// Puts what was found into the observation.
-pub(crate) fn judge(sheet: &mut Sheet, redis: &Redis, facts: &Facts) {
+pub(crate) fn judge(sheet: &mut Sheet, redis: &Redis, facts: &Facts, version: (u16, u16)) {
     let config = redis.config();
-    let exposed = match &facts.bind {
-        _ if !config.address.is_local() => Ok(true),
-        Ok(addresses) => Ok(is_exposed(addresses)),
-        Err(why) => Err(*why),
-    };
+    let exposed = if config.address.is_local() { exposure(facts, version) } else { Ok(true) };
     for (name, fact) in [
         ("exposed_bool", exposed),
         ("default_user_open_bool", facts.default_open),
@@ -297,6 +304,28 @@ mod tests {
         for text in ["", "127.0.0.1 -::1", "localhost"] {
             assert!(!exposed(text), "{text}");
         }
+    }
+
+    #[test]
+    fn protected_mode_refuses_other_machines_while_there_is_no_password() {
+        let facts = |protected, open| Facts {
+            default_open: Ok(open),
+            bind: Ok(vec!["*".to_owned(), "-::*".to_owned()]),
+            protected: Ok(protected),
+            debug: Ok(false),
+            dangerous: Ok(Vec::new()),
+        };
+        for (protected, open, version, exposed) in [
+            (true, true, (7, 0), false),
+            (true, false, (7, 0), true),
+            (false, true, (7, 0), true),
+            // An address is set, which switched protected mode off.
+            (true, true, (6, 2), true),
+        ] {
+            assert_eq!(exposure(&facts(protected, open), version), Ok(exposed), "{protected} {open} {version:?}");
+        }
+        let unseen = Facts { bind: Err(Why::NotPermitted), ..facts(true, true) };
+        assert_eq!(exposure(&unseen, (7, 0)), Err(Why::NotPermitted));
     }
 
     #[test]

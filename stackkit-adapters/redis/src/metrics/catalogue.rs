@@ -102,7 +102,7 @@ pub(crate) static METRICS: &[Metric] = &[
     inventory("keys_sampled_count", "SCAN", "Keys that the estimate is made of").labelled(&["db"]).needs(SCAN),
     inventory("keys_by_prefix_exact_bool", "SCAN", "Whether all keys were looked at").labelled(&["db"]).needs(SCAN),
     inventory("default_user_open_bool", "the connection's own login, ACL GETUSER default", "Whether anybody may log in without a password").needs(ACL),
-    inventory("exposed_bool", "the configured address, CONFIG GET bind, port, tls-port", "Whether other machines can reach the server").needs(CONFIG),
+    inventory("exposed_bool", "the configured address, CONFIG GET bind, port, tls-port, protected-mode", "Whether other machines are served").needs(CONFIG),
     inventory("protected_mode_bool", "CONFIG GET protected-mode", "Whether clients of other machines are refused while there is no password").needs(CONFIG),
     inventory("debug_commands_bool", "CONFIG GET enable-debug-command", "Whether DEBUG is allowed from anywhere").needs(CONFIG),
     inventory("dangerous_commands_count", "ACL DRYRUN, ACL GETUSER", "Of CONFIG SET, FLUSHALL, DEBUG and KEYS, what the own user may run").needs(ACL),

@@ -234,6 +234,11 @@ async fn posture() -> Outcome {
     same("dangerous commands", &Some(4.0), &seen.value("dangerous_commands_count"))?;
 
     // An address for documentation, which no machine has; the dash lets the server do without it.
+    open.command(&["CONFIG", "SET", "bind", "127.0.0.1 -192.0.2.1"]).await?;
+    let service: Arc<dyn Service> = Arc::new(open.service()?);
+    let seen = probe(&service, Tier::Inventory).await?;
+    same("protected mode refuses other machines", &Some(0.0), &seen.value("exposed_bool"))?;
+
     let exposed = redis_with(RedisOptions::new().with_tcp().with_setting("protected-mode", "no")).await?;
     exposed.command(&["CONFIG", "SET", "bind", "127.0.0.1 -192.0.2.1"]).await?;
     let service: Arc<dyn Service> = Arc::new(exposed.service()?);

@@ -91,7 +91,7 @@ fn prometheus_takes_the_alert_rules() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts.yml");
     std::fs::write(&path, alert_rules(&catalogues())).unwrap();
-    shell(&format!("promtool check rules '{}'", path.display()));
+    shell(&format!("promtool check rules --lint-fatal '{}'", path.display()));
 }
 
 fn prometheus_takes_the_metrics_of_real_stores() {

@@ -90,15 +90,23 @@ fn sessions() -> Vec<Rule> {
 }
 
 fn transaction_ids() -> Vec<Rule> {
-    let age = |metric: &'static str, message: &'static str| {
-        Rule::above(metric, "pg.wraparound.near")
+    let age = |metric: &'static str, code: &'static str, message: &'static str| {
+        Rule::above(metric, code)
             .warning(XID_AGE.0)
             .critical(XID_AGE.1)
             .saying(message, "look for old transactions, prepared transactions and replication slots, then vacuum")
     };
     vec![
-        age("xid_age_count", "transaction ids are not being frozen; the server stops taking writes near 2 billion"),
-        age("multixact_age_count", "multixact ids are not being frozen; the server stops taking writes near 2 billion"),
+        age(
+            "xid_age_count",
+            "pg.wraparound.near",
+            "transaction ids are not being frozen; the server stops taking writes near 2 billion",
+        ),
+        age(
+            "multixact_age_count",
+            "pg.multixact.near",
+            "multixact ids are not being frozen; the server stops taking writes near 2 billion",
+        ),
         Rule::above("prepared_transaction_oldest_seconds", "pg.prepared.forgotten")
             .warning(TRANSACTION_LONG_SECONDS)
             .saying(
@@ -208,7 +216,7 @@ mod tests {
             ("idle_in_transaction_longest_seconds", 300.0, "pg.transaction.idle", warning),
             ("idle_in_transaction_longest_seconds", 3600.0, "pg.transaction.idle", critical),
             ("xid_age_count", 5e8, "pg.wraparound.near", warning),
-            ("multixact_age_count", 1.6e9, "pg.wraparound.near", critical),
+            ("multixact_age_count", 1.6e9, "pg.multixact.near", critical),
             ("prepared_transaction_oldest_seconds", 3600.0, "pg.prepared.forgotten", warning),
             ("replication_lag_seconds", 30.0, "pg.replication.lag", warning),
             ("standby_replay_lag_seconds", 300.0, "pg.standby.lag", critical),

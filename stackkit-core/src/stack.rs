@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -275,7 +276,7 @@ impl Stack {
     /// Cancel safe: probes that were started are dropped with their connections.
     pub async fn check_now(&self, only: &[ServiceId]) -> Report {
         let wanted = |id: &ServiceId| only.is_empty() || only.contains(id);
-        let probes = self.probers().filter(|prober| wanted(prober.id())).map(|prober| look_at_all(prober));
+        let probes = self.probers().filter(|prober| wanted(prober.id())).map(|prober| look_apart(prober.clone()));
         let services = join_all(probes).await;
         let entries = self.probers().filter(|prober| wanted(prober.id())).map(|prober| prober.entry());
         let moment = Moment { now: self.0.clock.now(), instant: self.0.clock.instant(), draining: false, sequence: 0 };
@@ -286,6 +287,17 @@ impl Stack {
     pub(crate) fn probers(&self) -> impl Iterator<Item = &Arc<Prober>> {
         self.0.probers.iter().filter(|prober| prober.entry().service.health_check().is_some())
     }
+}
+
+/// [`look_at_all`] in a task of its own: a caller that holds the future and does not poll it must not keep the monitor from
+/// probing the same service.
+async fn look_apart(prober: Arc<Prober>) -> Arc<ServiceReport> {
+    let task = AbortOnDropHandle::new(tokio::spawn({
+        let prober = prober.clone();
+        async move { look_at_all(&prober).await }
+    }));
+    // A panic of a probe stays in its own task, so this is the end of the runtime.
+    task.await.unwrap_or_else(|_ended| Arc::new(prober.report().at_face_value()))
 }
 
 /// Probes the deciding tier, then, if there is an answer, the others that tell more.

@@ -3,12 +3,14 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use stackkit_core::Report;
 use stackkit_core::health::{Metric, Snapshot};
+use tokio::time::Instant;
 
 use crate::events;
 use crate::health::{self, Form};
@@ -19,6 +21,10 @@ use crate::text::Told;
 
 /// What `/readyz?verbose` and its like call themselves in their last line.
 pub(crate) const ENDPOINTS: [(&str, &str); 3] = [("live", "livez"), ("ready", "readyz"), ("startup", "startupz")];
+
+/// How old the page may be that is sent: it shows ages in seconds, and a report stands for as long as nothing changes, or for ever
+/// if its monitor is gone.
+const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// A body that a request may ask for again by its tag.
 #[derive(Debug, Clone)]
@@ -38,15 +44,17 @@ pub(crate) struct Cache {
     renderings: AtomicU64,
     latest: RwLock<Arc<Bodies>>,
     catalogues: Box<[&'static [Metric]]>,
+    /// Whether a token opens what the page hides.
+    has_token: bool,
 }
 
 impl Cache {
-    pub(crate) fn new(snapshot: Snapshot) -> Self {
+    pub(crate) fn new(snapshot: Snapshot, has_token: bool) -> Self {
         let report = snapshot.report();
         let catalogues = report.services.iter().map(|service| snapshot.metrics(service.id.as_str())).collect();
         let latest = RwLock::new(Arc::new(Bodies::new(report, 0)));
         let instance = RandomState::new().build_hasher().finish();
-        Self { snapshot, instance, renderings: AtomicU64::new(0), latest, catalogues }
+        Self { snapshot, instance, renderings: AtomicU64::new(0), latest, catalogues, has_token }
     }
 
     pub(crate) fn report(&self) -> Arc<Report> {
@@ -67,10 +75,13 @@ impl Cache {
         }
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&latest.report, &report) {
-            let rendering = self.renderings.fetch_add(1, Ordering::Relaxed) + 1;
-            *latest = Arc::new(Bodies::new(report, rendering));
+            *latest = Arc::new(Bodies::new(report, self.count()));
         }
         latest.clone()
+    }
+
+    fn count(&self) -> u64 {
+        self.renderings.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn health(&self, bodies: &Bodies, form: Form, access: Access) -> Option<Body> {
@@ -92,22 +103,26 @@ impl Cache {
     }
 
     pub(crate) fn page(&self, bodies: &Bodies, access: Access) -> Option<Body> {
-        let render = || self.view(bodies, access, status::page).into_bytes();
-        self.body(&bodies.of(access).page, bodies, ("page", access), || Some(render()))
+        let render = || {
+            let bytes = self.view(bodies, access, status::page).into_bytes();
+            self.tagged(bytes, self.count(), ("page", access))
+        };
+        bodies.of(access).page.get(self.snapshot.clock().instant(), render)
     }
 
     /// What the page shows, as an event for those that have it open.
     pub(crate) fn event(&self, bodies: &Bodies, access: Access) -> Bytes {
         let render = || events::message(&self.view(bodies, access, status::fragment));
-        bodies.of(access).event.get_or_init(render).clone()
+        bodies.of(access).event.get(self.snapshot.clock().instant(), render)
     }
 
     fn view(&self, bodies: &Bodies, access: Access, write: fn(&PageView<'_>) -> String) -> String {
         write(&PageView {
             report: &bodies.report,
-            now: bodies.report.generated_at,
+            now: self.snapshot.clock().now(),
             history: &|id| self.snapshot.history(id),
             details: access.is_operator(),
+            has_token: self.has_token,
         })
     }
 
@@ -116,14 +131,13 @@ impl Cache {
     where
         F: FnOnce() -> Option<Vec<u8>>,
     {
-        let render = || {
-            let bytes = Bytes::from(render()?);
-            let (form, access) = variant;
-            let seen = if access.is_operator() { "all" } else { "brief" };
-            let tag = format!("\"{:x}-{}-{form}-{seen}\"", self.instance, bodies.rendering);
-            Some(Body { bytes, etag: HeaderValue::try_from(tag).ok()? })
-        };
-        slot.get_or_init(render).clone()
+        slot.get_or_init(|| self.tagged(render()?, bodies.rendering, variant)).clone()
+    }
+
+    fn tagged(&self, bytes: Vec<u8>, rendering: u64, (form, access): (&str, Access)) -> Option<Body> {
+        let seen = if access.is_operator() { "all" } else { "brief" };
+        let tag = format!("\"{:x}-{rendering}-{form}-{seen}\"", self.instance);
+        Some(Body { bytes: bytes.into(), etag: HeaderValue::try_from(tag).ok()? })
     }
 }
 
@@ -132,7 +146,7 @@ impl Cache {
 pub(crate) struct Bodies {
     pub(crate) report: Arc<Report>,
     /// Counts the reports that were rendered.
-    rendering: u64,
+    pub(crate) rendering: u64,
     public: Slots,
     operator: Slots,
 }
@@ -141,12 +155,30 @@ pub(crate) struct Bodies {
 struct Slots {
     health: [Slot; Form::ALL.len()],
     metrics: [Slot; TextFormat::ALL.len()],
-    page: Slot,
-    event: OnceLock<Bytes>,
+    page: Fresh<Option<Body>>,
+    event: Fresh<Bytes>,
     /// By the service's position.
     services: Box<[Slot]>,
     /// The verbose texts, by the group's position.
     groups: Box<[OnceLock<Bytes>]>,
+}
+
+/// What shows ages: rendered anew, once for all who ask then, when it is older than [`PAGE_AGE_MAX`].
+#[derive(Debug)]
+struct Fresh<T>(Mutex<Option<(Instant, T)>>);
+
+impl<T: Clone> Fresh<T> {
+    fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn get(&self, now: Instant, render: impl FnOnce() -> T) -> T {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < PAGE_AGE_MAX) {
+            Some((_, kept)) => kept.clone(),
+            None => held.insert((now, render())).1.clone(),
+        }
+    }
 }
 
 impl Bodies {
@@ -175,8 +207,8 @@ impl Slots {
         Self {
             health: Default::default(),
             metrics: Default::default(),
-            page: Slot::new(),
-            event: OnceLock::new(),
+            page: Fresh::new(),
+            event: Fresh::new(),
             services: report.services.iter().map(|_| Slot::new()).collect(),
             groups: report.groups.iter().map(|_| OnceLock::new()).collect(),
         }

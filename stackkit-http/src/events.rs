@@ -39,8 +39,8 @@ struct Client {
     cache: Arc<Cache>,
     snapshot: Snapshot,
     access: Access,
-    /// Nothing was sent yet.
-    is_fresh: bool,
+    /// The number of the report that was sent last, once one was.
+    told: Option<u64>,
     /// Its place among [`STATUS_EVENTS_CLIENTS_MAX`].
     _place: OwnedSemaphorePermit,
 }
@@ -48,21 +48,24 @@ struct Client {
 impl Client {
     /// The next piece of the stream; `None` when the monitor is gone.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.is_fresh {
-            // The page may be older than what it is told of from now on.
-            self.is_fresh = false;
+        // The page may be older than what it is told of from now on.
+        if self.told.is_none() {
             return Some(self.event());
         }
         sleep(EVENT_PAUSE).await;
         match timeout(PING_EVERY - EVENT_PAUSE, self.snapshot.changed()).await {
             Ok(true) => Some(self.event()),
             Ok(false) => None,
+            // A report grows stale without being published.
+            Err(_elapsed) if self.told != Some(self.cache.bodies().rendering) => Some(self.event()),
             Err(_elapsed) => Some(PING),
         }
     }
 
-    fn event(&self) -> Bytes {
-        self.cache.event(&self.cache.bodies(), self.access)
+    fn event(&mut self) -> Bytes {
+        let bodies = self.cache.bodies();
+        self.told = Some(bodies.rendering);
+        self.cache.event(&bodies, self.access)
     }
 }
 
@@ -73,7 +76,7 @@ pub(crate) fn stream(cache: Arc<Cache>, places: Arc<Semaphore>, access: Access) 
         return (StatusCode::SERVICE_UNAVAILABLE, retry, "too many pages are open\n").into_response();
     };
     let snapshot = cache.snapshot();
-    let client = Client { cache, snapshot, access, is_fresh: true, _place: place };
+    let client = Client { cache, snapshot, access, told: None, _place: place };
     let pieces = stream::unfold(client, async |mut client: Client| {
         let piece = client.next().await?;
         Some((Ok::<_, Infallible>(piece), client))

@@ -1,7 +1,11 @@
 //! How the routes behave, and who sees what.
 
+use std::borrow::Cow;
+
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use stackkit_core::Secret;
 
 /// Who sees details: endpoints, failures, measurements and findings. Statuses and names are for everybody.
@@ -11,8 +15,9 @@ pub enum Details {
     /// Nobody. [`operator_router`](crate::operator_router) on a listener of its own shows them still.
     #[default]
     Hidden,
-    /// A request with `Authorization: Bearer` and this token; every other one is answered as if they were hidden. An empty
-    /// token fits no request.
+    /// A request with `Authorization: Bearer` and this token, or with `Basic`, any user and this token as the password; every
+    /// other one is answered as if they were hidden, but for `/status?login`, which has a browser ask. An empty token fits no
+    /// request.
     Token(Secret),
     /// Everybody who can reach the router.
     Open,
@@ -69,7 +74,7 @@ impl Details {
         let may = match self {
             Self::Hidden => false,
             Self::Open => true,
-            Self::Token(token) => bearer(headers).is_some_and(|given| fits(token, given)),
+            Self::Token(token) => given(headers).is_some_and(|given| fits(token, &given)),
         };
         if may { Access::Operator } else { Access::Public }
     }
@@ -80,12 +85,19 @@ impl Details {
     }
 }
 
-/// The token of `Authorization: Bearer …`; the scheme is read in any case of letters (RFC 9110, 11.1).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer ";
+/// The token of `Authorization: Bearer …`, or the password of `Authorization: Basic …` (RFC 7617, 2); the scheme is read in any
+/// case of letters (RFC 9110, 11.1).
+fn given(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then_some(token.trim_ascii())
+    let space = value.iter().position(|letter| *letter == b' ')?;
+    let (scheme, credentials) = value.split_at_checked(space)?;
+    let credentials = credentials.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(credentials.into());
+    }
+    let pair = scheme.eq_ignore_ascii_case(b"basic").then(|| STANDARD.decode(credentials).ok()).flatten()?;
+    let password = pair.splitn(2, |letter| *letter == b':').nth(1)?;
+    Some(password.to_vec().into())
 }
 
 /// Whether `given` is the token, in a time that tells its length at most.
@@ -125,9 +137,28 @@ mod tests {
     }
 
     #[test]
+    fn the_token_is_the_password_of_any_user() {
+        let details = Details::Token(Secret::new("k9:xq-2Lw!"));
+        let basic = |pair: &str| access(&details, Some(&format!("Basic {}", STANDARD.encode(pair))));
+        for right in ["operator:k9:xq-2Lw!", ":k9:xq-2Lw!"] {
+            assert_eq!(basic(right), Access::Operator, "{right}");
+        }
+        for wrong in ["", ":", "k9:xq-2Lw!", "operator:", "operator:k9:xq-2Lw", "operator:k9:xq-2Lw!!", "k9:xq-2Lw!:"] {
+            assert_eq!(basic(wrong), Access::Public, "{wrong}");
+        }
+        let right = STANDARD.encode(":k9:xq-2Lw!");
+        assert_eq!(access(&details, Some(&format!("bASIC  {right} "))), Access::Operator);
+        for wrong in [format!("Basic{right}"), format!("Digest {right}"), format!("Basic {right}?"), "Basic".to_owned()]
+        {
+            assert_eq!(access(&details, Some(&wrong)), Access::Public, "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_empty_token_is_nobodys() {
         let details = Details::Token(Secret::new(""));
         assert_eq!(access(&details, Some("Bearer ")), Access::Public);
+        assert_eq!(access(&details, Some("Basic Og==")), Access::Public);
         assert_eq!(access(&Details::Hidden, Some("Bearer x")), Access::Public);
         assert_eq!(access(&Details::Open, None), Access::Operator);
     }

@@ -26,6 +26,12 @@ impl<'a> ProbeQuery<'a> {
     }
 }
 
+/// Whether the query asks to be let in: `login`, with or without a value.
+pub(crate) fn asks_to_log_in(query: Option<&str>) -> bool {
+    let mut pairs = query.unwrap_or_default().split('&');
+    pairs.any(|pair| pair.split_once('=').map_or(pair, |(name, _)| name) == "login")
+}
+
 /// The position in `offered` of what the request's `Accept` headers like best, and the first one where they like nothing of
 /// it, or are not there: an answer in another form helps more than a refusal.
 pub(crate) fn accepted(headers: &HeaderMap, offered: &[&str]) -> usize {

@@ -1,7 +1,7 @@
 //! Answers: their headers, and when one is not sent again.
 
 use axum::body::Body as HttpBody;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -28,6 +28,15 @@ pub(crate) fn probe(passing: bool, body: impl Into<HttpBody>) -> Response {
 pub(crate) fn not_found(what: &'static str) -> Response {
     let mut response = probe(false, what);
     *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+/// Has a browser ask for the token (RFC 7617).
+pub(crate) fn log_in() -> Response {
+    const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"stackkit\", charset=\"UTF-8\"");
+    let mut response = probe(false, "the password is the token, the user may be anyone\n");
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     response
 }
 

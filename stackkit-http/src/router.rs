@@ -18,7 +18,7 @@ use crate::events::{self, STATUS_EVENTS_CLIENTS_MAX};
 use crate::health::Form;
 use crate::metrics::TextFormat;
 use crate::options::{Details, RouterOptions};
-use crate::query::{ProbeQuery, accepted};
+use crate::query::{ProbeQuery, accepted, asks_to_log_in};
 use crate::respond::{self, Sent};
 use crate::status;
 use crate::text::{self, Told};
@@ -50,7 +50,7 @@ pub fn operator_router(monitor: &Monitor) -> Router {
 /// (`app.with_state(state).merge(router)`).
 pub fn router_with(monitor: &Monitor, options: RouterOptions) -> Router {
     let views = Views {
-        cache: Arc::new(Cache::new(monitor.snapshot())),
+        cache: Arc::new(Cache::new(monitor.snapshot(), options.details.asks_who())),
         details: options.details,
         places: Arc::new(Semaphore::new(STATUS_EVENTS_CLIENTS_MAX)),
     };
@@ -208,9 +208,15 @@ async fn metrics(State(views): State<Shared>, headers: HeaderMap) -> Response {
     respond::view(&headers, body, views.sent(format.content_type(), StatusCode::OK, "accept"))
 }
 
-async fn page(State(views): State<Shared>, headers: HeaderMap) -> Response {
-    let body = views.cache.page(&views.cache.bodies(), views.details.access(&headers));
-    let mut response = respond::view(&headers, body, views.sent("text/html; charset=utf-8", StatusCode::OK, ""));
+async fn page(State(views): State<Shared>, request: Request) -> Response {
+    let headers = request.headers();
+    let access = views.details.access(headers);
+    // A browser sends what it was told from now on to all that is beside the page: its events too.
+    if views.details.asks_who() && !access.is_operator() && asks_to_log_in(request.uri().query()) {
+        return respond::log_in();
+    }
+    let body = views.cache.page(&views.cache.bodies(), access);
+    let mut response = respond::view(headers, body, views.sent("text/html; charset=utf-8", StatusCode::OK, ""));
     let policy = HeaderValue::from_static(status::CONTENT_SECURITY_POLICY);
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     response

@@ -183,3 +183,61 @@ fn stuck() -> Finding {
     Finding::new("health.stuck", Axis::Reach, Severity::Critical, message)
         .with_hint("look for a hung mount or a call that blocks; probing goes on as soon as it returns")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::health::{Observation, Status, Transition};
+    use crate::{Endpoint, Monitor, Result, Service, Stack, async_trait};
+
+    #[derive(Debug)]
+    struct Well(ServiceId);
+
+    impl Service for Well {
+        fn id(&self) -> &ServiceId {
+            &self.0
+        }
+        fn kind(&self) -> &'static str {
+            "well"
+        }
+        fn endpoint(&self) -> Endpoint {
+            Endpoint::new("test", "localhost", 1)
+        }
+        fn health_check(&self) -> Option<&dyn HealthCheck> {
+            Some(self)
+        }
+    }
+
+    #[async_trait]
+    impl HealthCheck for Well {
+        async fn probe(&self, _cx: &ProbeContext) -> Result<Observation> {
+            Ok(Observation::new())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn growing_stale_is_told_without_anybody_reading() {
+        let stack = Stack::builder("s").service(Well(ServiceId::new("a").unwrap())).build().unwrap();
+        let monitor = Monitor::start(&stack);
+        let mut changes = monitor.changes();
+        let mut next = async || -> Transition {
+            timeout(Duration::from_secs(3600), changes.next()).await.expect("a change is told").unwrap()
+        };
+        assert_eq!(next().await.to, Status::Healthy);
+        let prober = stack.probers().next().unwrap().clone();
+        let flight = prober.flight.acquire().await.unwrap();
+        let since = Instant::now();
+        let stale = next().await;
+        assert_eq!((stale.from, stale.to), (Status::Healthy, Status::Unknown));
+        assert!((10..=60).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+        let report = monitor.report();
+        let service = report.service("a").unwrap();
+        assert_eq!((service.axes.reach, service.since, report.ready), (Status::Unknown, stale.at, false));
+        drop(flight);
+        assert_eq!(next().await.to, Status::Healthy);
+    }
+}

@@ -125,30 +125,6 @@ async fn hovering_at_a_threshold_is_flapping_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn growing_stale_is_told_without_anybody_reading() {
-    let (service, log) = plain("a");
-    let stack = stack([service]);
-    let monitor = Monitor::start(&stack);
-    let mut changes = monitor.changes();
-    assert_eq!(within_an_hour(changes.next()).await.unwrap().to, Status::Healthy);
-    log.say(Answer::Hangs);
-    // A look that was begun and is never polled again has the flight, and the poll loop waits for it.
-    let mut held = Box::pin(stack.check_now(&[]));
-    assert!(futures_util::poll!(held.as_mut()).is_pending());
-    let since = Instant::now();
-    let stale = within_an_hour(changes.next()).await.unwrap();
-    assert_eq!((stale.from, stale.to), (Status::Healthy, Status::Unknown));
-    assert!((30..=60).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
-    let report = monitor.report();
-    assert_eq!(entry(&report, "a").axes.reach, Status::Unknown);
-    assert_eq!(entry(&report, "a").since, stale.at);
-    assert!(!report.ready);
-    log.say(Answer::Healthy);
-    drop(held);
-    assert_eq!(within_an_hour(changes.next()).await.unwrap().to, Status::Healthy);
-}
-
-#[tokio::test(start_paused = true)]
 async fn when_the_monitor_is_gone_everything_grows_unknown_on_read() {
     let (service, _) = plain("a");
     let monitor = Monitor::start(&stack([service]));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use stackkit_core::health::{Axis, Finding, Rule, Severity, Status, Tier};
 use stackkit_core::{Intervals, Monitor, Observation, ServiceExt, Stack};
@@ -21,6 +22,20 @@ async fn callers_join_the_probe_that_runs() {
     for tier in [Tier::Vitals, Tier::Inventory] {
         let count = tiers.iter().filter(|probed| **probed == tier).count();
         assert!(count <= 2, "at most the running one and one for all that waited: {tiers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_held_and_not_polled_holds_up_nobody() {
+    let (service, log) = scripted("a", [Answer::Slow(Duration::from_millis(100))]);
+    let stack = Stack::builder("s").service(service).build().unwrap();
+    let _monitor = Monitor::start(&stack);
+    for _ in 0..3 {
+        log.probed(log.probes() + 1).await;
+        let mut held = Box::pin(stack.check_now(&[]));
+        assert!((&mut held).now_or_never().is_none(), "a probe takes its time");
+        log.probed(log.probes() + 10).await;
+        drop(held);
     }
 }
 

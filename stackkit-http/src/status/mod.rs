@@ -43,6 +43,8 @@ pub(crate) struct PageView<'a> {
     pub(crate) history: &'a dyn Fn(&str) -> Option<History>,
     /// Whether failures, findings, endpoints and backups are shown, or states alone.
     pub(crate) details: bool,
+    /// Whether a token shows what is hidden: the page links to where a browser asks for it.
+    pub(crate) has_token: bool,
 }
 
 /// The whole document.
@@ -90,7 +92,13 @@ pub(crate) fn fragment(view: &PageView<'_>) -> String {
             Row { service, history: history.as_ref(), now: view.now, details: view.details }.html()
         })
         .collect();
-    let hidden = if view.details { "" } else { r#"<p class="faint hidden">Details are hidden in this view.</p>"# };
+    let hidden = match (view.details, view.has_token) {
+        (true, _) => "",
+        (false, false) => r#"<p class="faint hidden">Details are hidden in this view.</p>"#,
+        (false, true) => {
+            r#"<p class="faint hidden">Details are hidden in this view. <a href="?login">Show them with the token</a></p>"#
+        }
+    };
     format!(
         r#"{overall}<section id="services" tabindex="-1" aria-labelledby="services-title"><div class="title"><h2 id="services-title">Services</h2><p class="faint">{tally}</p></div><ol class="rows" role="list">{rows}</ol>{hidden}</section>"#,
         overall = overall::html(report, view.now),

@@ -99,7 +99,13 @@ impl Sample {
     fn rendered(&self, render: fn(&PageView<'_>) -> String) -> String {
         let history =
             |id: &str| self.histories.iter().find(|(known, _)| known == id).map(|(_, history)| history.clone());
-        render(&PageView { report: &self.report, now: now(), history: &history, details: self.details })
+        render(&PageView {
+            report: &self.report,
+            now: now(),
+            history: &history,
+            details: self.details,
+            has_token: false,
+        })
     }
 
     pub(super) fn page(&self) -> String {

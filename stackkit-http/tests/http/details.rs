@@ -1,6 +1,9 @@
 //! Who sees details.
 
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
 use stackkit_core::{Monitor, Secret};
 use stackkit_http::{Details, RouterOptions, operator_router, router, router_with};
 
@@ -25,6 +28,8 @@ const PATHS: [&str; 16] = [
     "/metrics",
     "/status",
 ];
+/// What the page says where a token shows what is hidden, and what it says elsewhere.
+const LINK: &str = r#" <a href="?login">Show them with the token</a>"#;
 /// What only those may see who may see details: endpoints, failures, findings, measurements, facts.
 const DETAILS: [&str; 7] =
     ["store.internal", "nothing listens", "script.disk.near", "86 %", "memory_used", "1024", "1.2\""];
@@ -59,11 +64,48 @@ async fn a_token_opens_what_is_hidden_without_it() {
     for path in PATHS {
         let right = get_with(&app, path, &[("authorization", "Bearer k9#xq-2Lw!")]).await;
         assert_eq!(right, get(&open, path).await, "{path}");
-        for wrong in ["Bearer k9#xq-2Lw", "Bearer", "Basic azk=", ""] {
-            let wrong = get_with(&app, path, &[("authorization", wrong)]).await;
-            assert_eq!(wrong, get(&hidden, path).await, "{path}");
+        assert_eq!(get_with(&app, path, &[("authorization", &basic("ops:k9#xq-2Lw!"))]).await, right, "{path}");
+        for wrong in ["Bearer k9#xq-2Lw", "Bearer", "Basic azk=", &basic("k9#xq-2Lw!:k9#xq-2Lw"), ""] {
+            let (status, body) = get_with(&app, path, &[("authorization", wrong)]).await;
+            assert_eq!((status, body.replace(LINK, "")), get(&hidden, path).await, "{path}");
         }
-        assert_eq!(get(&app, path).await, get(&hidden, path).await, "{path}");
+        let (status, body) = get(&app, path).await;
+        assert_eq!((status, body.replace(LINK, "")), get(&hidden, path).await, "{path}");
+    }
+}
+
+fn basic(pair: &str) -> String {
+    format!("Basic {}", STANDARD.encode(pair))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_is_asked_for_the_token_and_the_page_and_its_events_carry_it() {
+    let monitor = probed(&shop()).await;
+    let app = with_token(&monitor);
+    assert!(get(&app, "/status").await.1.contains(LINK));
+    for wrong in ["", "Bearer k9", &basic("k9#xq-2Lw!:"), &basic("ops:k9#xq-2Lw")] {
+        let refused = send(&app, "GET", "/status?login", &[("authorization", wrong)]).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{wrong}");
+        let challenge = header(&refused, "www-authenticate").unwrap();
+        assert!(challenge.starts_with("Basic realm=\"stackkit\""), "{challenge}");
+        assert_eq!(header(&refused, "cache-control").as_deref(), Some("no-store"));
+        let (_, body) = get_with(&app, "/status?login", &[("authorization", wrong)]).await;
+        assert!(!body.contains("cache") && DETAILS.iter().all(|detail| !body.contains(detail)), "{body}");
+    }
+    let right = basic("ops:k9#xq-2Lw!");
+    let right = [("authorization", right.as_str())];
+    let (status, page) = get_with(&app, "/status?login", &right).await;
+    assert_eq!(
+        (status, page.contains("nothing listens"), page.contains(LINK)),
+        (StatusCode::OK, true, false),
+        "{page}"
+    );
+    let events = send(&app, "GET", "/status/events?login", &right).await;
+    let first = events.into_body().into_data_stream().next().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("nothing listens"));
+    for (app, why) in [(router(&monitor), "nobody may"), (operator_router(&monitor), "everybody may already")] {
+        let (status, page) = get(&app, "/status?login").await;
+        assert_eq!((status, page.contains("?login")), (StatusCode::OK, false), "{why}");
     }
 }
 

@@ -50,7 +50,9 @@ impl Server {
 
     async fn watch(&self, service: &str) -> Result<Streaming<HealthCheckResponse>, Code> {
         let request = HealthCheckRequest { service: service.to_owned() };
-        self.client().watch(request).await.map(tonic::Response::into_inner).map_err(|status| status.code())
+        let mut client = self.client();
+        let opened = tokio::time::timeout(DEADLINE, client.watch(request)).await.expect("a watch opens or is refused");
+        opened.map(tonic::Response::into_inner).map_err(|status| status.code())
     }
 
     async fn list(&self) -> BTreeMap<String, ServingStatus> {

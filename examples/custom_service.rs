@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program tells its user what it did")]
 
+use stackkit::health::{Metric, Tier};
 use stackkit::{
     Endpoint, Error, ErrorKind, HealthCheck, Observation, ProbeContext, Result, Service, ServiceId, Stack, async_trait,
 };
@@ -38,6 +39,12 @@ impl HealthCheck for Search {
         let late = |_elapsed| Error::new(ErrorKind::Timeout, "no answer before the deadline");
         let stats = timeout_at(cx.deadline(), self.stats()).await.map_err(late)??;
         Ok(Observation::new().gauge("index_documents_count", stats.documents).info("version", stats.version))
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        const METRICS: &[Metric] =
+            &[Metric::gauge("index_documents_count", "the line", "Documents that can be found").on(Tier::Ping)];
+        METRICS
     }
 }
 

@@ -248,6 +248,8 @@ fn s3_trials() -> Vec<Trial> {
     trials.push(case_unless(kept, no_minio, locks::a_prune_of_a_versioned_bucket_tells_that_bytes_are_kept));
     let unfinished = "locks::a_failed_backup_leaves_no_unfinished_upload";
     trials.push(case_unless(unfinished, no_minio, locks::a_failed_backup_leaves_no_unfinished_upload));
+    let bucket = "freshness::a_bucket_is_written_to_only_where_nothing_stays";
+    trials.push(case_unless(bucket, no_minio, freshness::a_bucket_is_written_to_only_where_nothing_stays));
     let restart = "s3::a_backup_survives_a_restart_of_its_storage";
     trials.push(case_unless(restart, no_minio, s3::a_backup_survives_a_restart_of_its_storage));
     trials

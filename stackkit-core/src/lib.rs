@@ -20,7 +20,7 @@
 //! #[stackkit_core::async_trait]
 //! impl HealthCheck for Search {
 //!     async fn probe(&self, _cx: &ProbeContext) -> Result<Observation> {
-//!         Ok(Observation::new().gauge("index_documents", 3.0).info("version", "1.2"))
+//!         Ok(Observation::new().gauge("index_documents_count", 3.0).info("version", "1.2"))
 //!     }
 //! }
 //!

@@ -230,6 +230,29 @@ pub(crate) async fn a_write_is_tried_and_leaves_nothing() {
     assert_eq!(codes(&inventory(&check.without_write_probe()).await), [""; 0]);
 }
 
+#[cfg(feature = "s3")]
+pub(crate) async fn a_bucket_is_written_to_only_where_nothing_stays() {
+    use stackkit_fixtures::BucketKind;
+
+    let minio = stackkit_fixtures::minio_server().await.unwrap();
+    let keys = crate::support::s3::Keys::of(&minio);
+    for (kind, is_tried) in [(BucketKind::Plain, true), (BucketKind::Versioned, false), (BucketKind::Locking, false)] {
+        let bucket = minio.bucket_of(kind).await.unwrap();
+        let url = keys.url(&minio.endpoint(), &bucket);
+        let repository = Repository::open_or_create(&url, options()).await.unwrap();
+        let seen = inventory(&BackupFreshness::new(repository, "shop").with_max_verify_age(None)).await;
+        let value = |name: &str| &seen.measurements.iter().find(|measured| measured.name == name).unwrap().value;
+        let why = "the bucket keeps versions or locks objects: a probe would leave something behind";
+        match value("repository_write_ms") {
+            MeasurementValue::Value(_) => assert!(is_tried, "{kind:?}"),
+            MeasurementValue::Unavailable(told) => assert_eq!((told.as_str(), is_tried), (why, false), "{kind:?}"),
+        }
+        let no_limit = MeasurementValue::Unavailable("a bucket has no limit that can be read".to_owned());
+        assert_eq!(value("repository_available_bytes"), &no_limit, "{kind:?}");
+        assert_eq!(codes(&seen), ["backup.none"], "{kind:?}");
+    }
+}
+
 pub(crate) async fn a_directory_tells_whether_the_next_backup_fits() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file://{}", folder.path().display());

@@ -1,6 +1,6 @@
 //! What the checks measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stackkit_core::Report;
 use stackkit_core::health::{Measurement, MeasurementKind, Metric, ServiceReport};
@@ -23,17 +23,25 @@ pub(crate) type Catalogues = [&'static [Metric]];
 pub(super) fn put(families: &mut Families, report: &Report, catalogues: &Catalogues) {
     for (position, service) in report.services.iter().enumerate() {
         let catalogue = catalogues.get(position).copied().unwrap_or_default();
+        // A series that is told twice makes Prometheus refuse the page: of `ping_ms` and `ping_seconds` the first counts.
+        let mut told = BTreeSet::new();
         for (name, measurements) in by_name(service) {
-            put_one(families, service, (name, catalogue), &measurements);
+            let Some((first, _)) = measurements.first() else { continue };
+            let exported = Exported::new(service.kind, name, first.kind);
+            if told.insert(exported.sample()) {
+                let help = catalogue.iter().find(|metric| metric.name == name).map_or(NO_HELP.to_owned(), help);
+                put_one(families, service, (&exported, help), &measurements);
+            }
         }
     }
 }
 
-/// The measurements that have a number.
+/// The measurements that have a number. A counter below 0 is none.
 fn by_name(service: &ServiceReport) -> BTreeMap<&str, Vec<(&Measurement, f64)>> {
     let mut names: BTreeMap<&str, Vec<(&Measurement, f64)>> = BTreeMap::new();
     for measurement in service.observation.iter().flat_map(|seen| &seen.measurements) {
-        if let Some(value) = measurement.number() {
+        let number = measurement.number().filter(|value| measurement.kind == MeasurementKind::Gauge || *value >= 0.0);
+        if let Some(value) = number {
             names.entry(&measurement.name).or_default().push((measurement, value));
         }
     }
@@ -43,14 +51,10 @@ fn by_name(service: &ServiceReport) -> BTreeMap<&str, Vec<(&Measurement, f64)>> 
 fn put_one(
     families: &mut Families,
     service: &ServiceReport,
-    (name, catalogue): (&str, &[Metric]),
+    (exported, help): (&Exported, String),
     measurements: &[(&Measurement, f64)],
 ) {
-    let Some((first, _)) = measurements.first() else { return };
-    let exported = Exported::new(service.kind, name, first.kind);
-    let metric = catalogue.iter().find(|metric| metric.name == name);
-    let head = head(&exported, metric.map_or(NO_HELP.to_owned(), help));
-    let Some(mut samples) = families.family(&head) else { return };
+    let Some(mut samples) = families.family(&head(exported, help)) else { return };
     for (labels, value) in series(measurements) {
         let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let labels: Vec<(&str, &str)> = std::iter::once(("service", service.id.as_str())).chain(labels).collect();
@@ -82,23 +86,41 @@ fn series(measurements: &[(&Measurement, f64)]) -> BTreeMap<Vec<(String, String)
     };
     let mut series = BTreeMap::new();
     for (measurement, value) in kept {
-        let labels = measurement.labels.iter().map(|(name, value)| (label(name), value.clone())).collect();
-        series.insert(labels, *value);
+        series.insert(labels(measurement, |value| value), *value);
     }
     let is_additive = |measurement: &Measurement| {
         measurement.kind == MeasurementKind::Counter || matches!(measurement.unit.as_ref(), "bytes" | "count")
     };
     for (measurement, value) in left_out.iter().filter(|(measurement, _)| is_additive(measurement)) {
-        let labels = measurement.labels.keys().map(|name| (label(name), OTHER.to_owned())).collect();
-        *series.entry(labels).or_default() += value;
+        *series.entry(labels(measurement, |_value| OTHER)).or_default() += value;
     }
     series
+}
+
+/// A measurement's labels under their exported names. Of two that have one name the first counts.
+fn labels<'a>(measurement: &'a Measurement, of: impl Fn(&'a str) -> &'a str) -> Vec<(String, String)> {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for (name, value) in &measurement.labels {
+        let name = label(name);
+        if labels.iter().all(|(other, _)| *other != name) {
+            labels.push((name, of(value).to_owned()));
+        }
+    }
+    labels
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use stackkit_core::health::MeasurementValue;
+
+    #[test]
+    fn two_labels_of_one_exported_name_are_one() {
+        let odd = Measurement::new("load_ratio", MeasurementKind::Gauge, MeasurementValue::Value(1.0))
+            .with_label("a b", "first")
+            .with_label("a_b", "second");
+        assert_eq!(labels(&odd, |value| value), [("a_b".to_owned(), "first".to_owned())]);
+    }
 
     fn tables(name: &'static str, count: usize) -> Vec<Measurement> {
         let value = |at: usize| MeasurementValue::Value(f64::from(u32::try_from(at).unwrap()));

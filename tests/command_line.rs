@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use stackkit_fixtures::{PostgresOptions, RedisOptions, postgres_server, redis_with, wait_until};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::site::Site;
 use crate::tool::{Outcome, Test, command, finish, stackctl};
@@ -28,6 +31,8 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const CANARY: &str = "canary-41d2";
+/// The most that a call on this machine may take.
+const CALL_WAIT: Duration = Duration::from_secs(30);
 
 fn what_is_odd_is_refused_without_its_password() {
     let secret = |url: &str| url.replace("SECRET", CANARY);
@@ -184,6 +189,18 @@ fn answer(url: &str, path: &str, headers: &str) -> (u16, String) {
     (text[9..12].parse().unwrap(), text)
 }
 
+/// What the gRPC health service says of a name.
+fn grpc_check(url: &str, service: &str) -> Result<ServingStatus, tonic::Code> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let url = url.to_owned();
+    runtime.block_on(async {
+        let channel = tonic::transport::Channel::from_shared(url).unwrap().timeout(CALL_WAIT).connect().await.unwrap();
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(channel).check(request).await;
+        answer.map(|answer| answer.into_inner().status()).map_err(|status| status.code())
+    })
+}
+
 fn a_signal_drains_and_ends_serve() {
     let site = Site::new(8);
     let token = site.volume().parent().unwrap().join("token");
@@ -215,18 +232,16 @@ fn a_signal_drains_and_ends_serve() {
     assert!(!shows(url, ""), "details are for those who know the token");
     assert!(shows(url, &format!("Authorization: Bearer {CANARY}\r\n")) && shows(operators, ""));
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    // gRPC is HTTP/2: the answer to its preface is a frame of settings (RFC 9113, 3.4).
-    let grpc = serving["grpc_url"].as_str().unwrap().strip_prefix("http://").unwrap();
-    let mut stream = std::net::TcpStream::connect(grpc).unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    let mut frame = [0; 9];
-    stream.read_exact(&mut frame).unwrap();
-    assert_eq!(frame[3], 4, "{frame:?}");
+    let grpc = serving["grpc_url"].as_str().unwrap();
+    assert_eq!(grpc_check(grpc, ""), Ok(ServingStatus::Serving));
+    assert_eq!(grpc_check(grpc, "nobody"), Err(tonic::Code::NotFound));
     kill_process(id, Signal::TERM).unwrap();
     line.clear();
     told.read_line(&mut line).unwrap();
     assert!(line.contains("draining"), "{line}");
     assert_eq!((answer(url, "/readyz", "").0, answer(url, "/livez", "").0), (503, 200));
+    assert_eq!(grpc_check(grpc, ""), Ok(ServingStatus::NotServing));
+    assert_eq!(grpc_check(grpc, "live"), Ok(ServingStatus::Serving));
     kill_process(id, Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "the second signal ends it at once");
 }

@@ -379,6 +379,9 @@ fn misfits(info: &Info, content: &Content, bulk_bytes_max: u64) -> Vec<String> {
     let modular = content.module_fields > 0 || content.counts.has_modules();
     if modular && !info.has_modules() {
         needs.push("the modules whose data the file holds".to_owned());
+    } else {
+        let unread = content.module_types.iter().filter(|known| !info.may_read(known.name()));
+        needs.extend(unread.map(|unread| format!("the module that has the type {}", unread.name())));
     }
     let limit = bulk_bytes_max.min(MAX_VALUE_BYTES).saturating_sub(PAYLOAD_EXTRA_BYTES);
     if content.largest_value_bytes > limit {
@@ -404,7 +407,7 @@ fn rdb_version(server: (u16, u16)) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rdb::{ValueKind, Writer};
+    use crate::rdb::{Scan, ValueKind, Writer};
 
     const TARGET: &str =
         "redis_version:7.0.15\nrun_id:abc\nrdb_changes_since_last_save:4\nrdb_last_save_time:100\nrole:master\n";
@@ -434,6 +437,39 @@ mod tests {
         content.counts.add(0, ValueKind::Module, false);
         let with_modules = needs("redis_version:7.2.0\nmodule:name=x,ver=1", &content);
         assert_eq!(with_modules, ["room for a value of 990 bytes in one command; the limit is 989"]);
+    }
+
+    #[test]
+    fn a_module_that_comes_with_the_server_reads_its_own_values_only() {
+        let (vectors, json) = (id("vectorset", 0), id("ReJSON-RL", 3));
+        let needs = |modules: &str, ids: &[u64]| {
+            let mut writer = Writer::new(10);
+            writer.select(0);
+            for (at, id) in ids.iter().enumerate() {
+                let value = [&[0x81][..], &id.to_be_bytes(), b"\x02\x05\x00"].concat();
+                writer.record(7, format!("k{at}").as_bytes(), &value);
+            }
+            let file = writer.finish();
+            let mut scan = Scan::new();
+            // A length that is cut is read again: its id counts once.
+            file.chunks(5).for_each(|chunk| scan.feed(chunk).unwrap());
+            let content = scan.finish().unwrap().content.unwrap();
+            misfits(&Info::parse(&format!("{TARGET}{modules}")), &content, 1 << 20)
+        };
+        let (vectorset, lua) = ("module:name=vectorset,ver=1,api=1\r\n", "module:name=lua,ver=1,api=1\r\n");
+        let unread = ["the module that has the type ReJSON-RL"];
+        assert_eq!(needs(vectorset, &[vectors]), [""; 0]);
+        assert_eq!(needs(vectorset, &[vectors, json, json]), unread);
+        assert_eq!(needs(lua, &[json]), unread);
+        assert_eq!(needs(&[lua, vectorset].concat(), &[vectors, json]), unread);
+        assert_eq!(needs(&["module:name=ReJSON,ver=80400\r\n", vectorset].concat(), &[vectors, json]), [""; 0]);
+        assert_eq!(needs("", &[json]), ["the modules whose data the file holds"]);
+    }
+
+    fn id(name: &str, version: u64) -> u64 {
+        let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let bits = name.chars().fold(0, |id, letter| id << 6 | u64::try_from(letters.find(letter).unwrap()).unwrap());
+        bits << 10 | version
     }
 
     #[test]

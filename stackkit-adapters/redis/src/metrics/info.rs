@@ -8,6 +8,11 @@ use stackkit_core::Error;
 use crate::error::RedisError;
 use crate::resp::Reply;
 
+/// What the name of a field of a module begins with here; the server calls all of them `module`.
+const MODULE: &str = "module:";
+/// Modules that come with the server, and the types of data that they have: Redis 8 has vector sets, Valkey 9.1 its Lua.
+const BUILT_IN: [(&str, &[&str]); 2] = [("vectorset", &["vectorset"]), ("lua", &[])];
+
 /// The fields of `INFO`, all sections.
 #[derive(Debug, Default)]
 pub(crate) struct Info(HashMap<String, String>);
@@ -35,7 +40,12 @@ pub(crate) struct Replica {
 impl Info {
     pub(crate) fn parse(text: &str) -> Self {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
-        Self(fields.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect())
+        let fields = fields.map(|(name, value)| match module(name, value) {
+            // There is one line for each.
+            Some(module) => (format!("{MODULE}{module}"), String::new()),
+            None => (name.to_owned(), value.trim_end().to_owned()),
+        });
+        Self(fields.collect())
     }
 
     /// The reply of `INFO`, or the error that it is.
@@ -81,9 +91,23 @@ impl Info {
         }
     }
 
+    /// The modules that are loaded, those that come with the server among them.
+    fn modules(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|name| name.strip_prefix(MODULE))
+    }
+
     /// Whether any module is loaded.
     pub(crate) fn has_modules(&self) -> bool {
-        self.0.contains_key("module")
+        self.modules().next().is_some()
+    }
+
+    /// Whether a module may be there that reads values of this type: what types those have that do not come with the server can't
+    /// be asked.
+    pub(crate) fn may_read(&self, module_type: &str) -> bool {
+        self.modules().any(|module| match BUILT_IN.iter().find(|(name, _)| *name == module) {
+            Some((_, types)) => types.contains(&module_type),
+            None => true,
+        })
     }
 
     /// The databases that hold keys, in order.
@@ -103,6 +127,12 @@ impl Info {
         found.sort_by_key(|(number, _)| *number);
         found.into_iter().map(|(_, replica)| replica).collect()
     }
+}
+
+/// `module` and `name=vectorset,ver=1,…`.
+fn module<'a>(name: &str, value: &'a str) -> Option<&'a str> {
+    let fields = (name == "module").then_some(value)?;
+    fields.split(',').find_map(|field| field.strip_prefix("name=")).map(str::trim_end)
 }
 
 /// `db0` and `keys=3,expires=1,avg_ttl=0`.

@@ -59,11 +59,13 @@ pub(super) enum Piece {
     Score,
     /// A count, and the pieces that often.
     Many(&'static [Self]),
+    /// The id of a module's type, which names it.
+    ModuleId,
     /// A module's own serialisation, up to its end mark.
     Module,
 }
 
-use Piece::{Len, Many, Module, Raw, Score, Str};
+use Piece::{Len, Many, Module, ModuleId, Raw, Score, Str};
 
 const STRING: &[Piece] = &[Str];
 const STRINGS: &[Piece] = &[Many(&[Str])];
@@ -97,7 +99,7 @@ const STREAM_3: &[Piece] = &[
     Many(&[Str, Len, Len, Len, PEL, Many(&[Str, Raw(16), OWNED_IDS])]),
 ];
 /// id, opcode of `when`, when, then the module's bytes.
-pub(super) const MODULE_AUX: &[Piece] = &[Len, Len, Len, Module];
+pub(super) const MODULE_AUX: &[Piece] = &[ModuleId, Len, Len, Module];
 
 /// What a type byte means, and since which version.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +119,7 @@ pub(super) fn layout(code: u8) -> Option<Layout> {
         3 => (Zset, 1, &[Many(&[Str, Score])][..]),
         4 => (Hash, 1, PAIRS),
         5 => (Zset, 8, &[Many(&[Str, Raw(8)])][..]),
-        7 => (ModuleKind, 8, &[Len, Module][..]),
+        7 => (ModuleKind, 8, &[ModuleId, Module][..]),
         9 | 13 => (Hash, 1, STRING),
         10 => (List, 1, STRING),
         11 => (Set, 1, STRING),
@@ -158,6 +160,7 @@ struct Frame {
 pub(super) struct Walk {
     frames: Vec<Frame>,
     skip: u64,
+    module_id: Option<u64>,
 }
 
 impl Walk {
@@ -165,6 +168,12 @@ impl Walk {
         self.frames.clear();
         self.frames.push(Frame { pieces, next: 0, left: 1 });
         self.skip = 0;
+        self.module_id = None;
+    }
+
+    /// The type of the value, if it is a module's, once it was met.
+    pub(super) fn module_id(&self) -> Option<u64> {
+        self.module_id
     }
 
     /// Goes as far as the input does, at least one step. `true` at the end of the value.
@@ -200,6 +209,10 @@ impl Walk {
         let (skip, inner) = match piece {
             Raw(count) => (count, None),
             Len => (input.length().map(|_| 0)?, None),
+            ModuleId => {
+                self.module_id = Some(input.length()?);
+                (0, None)
+            }
             Str => (input.string_head()?, None),
             Score => (Some(input.byte()?).filter(|&length| length < 253).map_or(0, u64::from), None),
             Many(pieces) => (0, Some((pieces, input.length()?))),

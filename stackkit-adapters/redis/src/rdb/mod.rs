@@ -40,7 +40,7 @@ mod writer;
 pub use checksum::{Checksum, Header, Seal};
 pub use fault::Fault;
 pub use layout::{ValueKind, since_version};
-pub use reader::{Event, Key, Reader};
+pub use reader::{Event, Key, ModuleType, Reader};
 pub use scan::{Content, Counts, Scan, Summary, Tally};
 pub use writer::{Writer, append_footer};
 

@@ -40,6 +40,8 @@ pub enum Event<'a> {
     Function(&'a [u8]),
     /// A module's auxiliary field; its bytes are skipped.
     ModuleAux,
+    /// Whose type the value or the field is that ends now, if it is a module's.
+    ModuleType(ModuleType),
     /// A key; its value follows.
     Key(Key<'a>),
     /// The next bytes of the value as they stand in the file; a value has one or more of these.
@@ -51,6 +53,36 @@ pub enum Event<'a> {
     },
     /// The end opcode.
     End,
+}
+
+/// The type of a module's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModuleType([u8; Self::CHARS]);
+
+impl ModuleType {
+    /// How long each name is.
+    const CHARS: usize = 9;
+    /// What names are made of; the place of a letter is its six bits of the id.
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    /// The id's lowest bits, which tell the version of the encoding (`moduleTypeEncodeId` of Redis).
+    const VERSION_BITS: u32 = 10;
+
+    fn of(id: u64) -> Self {
+        let mut name = [0; Self::CHARS];
+        let mut bits = id >> Self::VERSION_BITS;
+        for letter in name.iter_mut().rev() {
+            let place = usize::try_from(bits & 63).unwrap_or(0);
+            *letter = Self::LETTERS.get(place).copied().unwrap_or(b'-');
+            bits >>= 6;
+        }
+        Self(name)
+    }
+
+    /// Its name, such as `vectorset`: nine letters, digits, `-` and `_`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// The head of one key.
@@ -312,6 +344,9 @@ impl Reader {
         }
         if done {
             self.state = State::Record;
+            if let Some(id) = self.walk.module_id() {
+                on(Event::ModuleType(ModuleType::of(id)));
+            }
             if key {
                 on(Event::KeyEnd { value_bytes: self.value_bytes });
             }

@@ -1,13 +1,16 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::{self, ValueKind};
-use super::reader::{Event, Key, Reader};
+use super::reader::{Event, Key, ModuleType, Reader};
 use super::{Checksum, Fault, Seal};
 
 /// Longest text kept of one auxiliary field; a server's own are far shorter.
 const AUX_BYTES_MAX: usize = 256;
 /// Most auxiliary fields kept; a server writes about ten.
 const AUX_COUNT_MAX: usize = 64;
+
+/// Most types of modules kept; all modules of a server have about ten.
+const MODULE_TYPES_MAX: usize = 64;
 
 /// How many keys there are of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub struct Content {
     pub functions: u64,
     /// Auxiliary fields of modules.
     pub module_fields: u64,
+    /// The types of the modules' values and fields.
+    pub module_types: BTreeSet<ModuleType>,
     /// Auxiliary fields, `redis-ver` and `used-mem` among them.
     pub aux: BTreeMap<String, String>,
     /// The oldest version that has every type met.
@@ -95,6 +100,9 @@ impl Content {
             Event::KeyEnd { value_bytes } => self.largest_value_bytes = self.largest_value_bytes.max(value_bytes),
             Event::Function(_) => self.functions += 1,
             Event::ModuleAux => self.module_fields += 1,
+            Event::ModuleType(known) if self.module_types.len() < MODULE_TYPES_MAX => {
+                self.module_types.insert(known);
+            }
             Event::Aux { name, value } if self.aux.len() < AUX_COUNT_MAX && value.len() <= AUX_BYTES_MAX => {
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                 self.aux.insert(text(name), text(value));

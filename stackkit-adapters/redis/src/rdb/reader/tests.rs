@@ -61,7 +61,7 @@ fn value(pieces: &'static [Piece]) -> BoxedStrategy<Vec<u8>> {
     pieces.iter().fold(Just(Vec::new()).boxed(), |before, piece| {
         let bytes = match *piece {
             Piece::Raw(count) => prop::collection::vec(any::<u8>(), usize::try_from(count).unwrap()).boxed(),
-            Piece::Len => number().boxed(),
+            Piece::Len | Piece::ModuleId => number().boxed(),
             Piece::Str => string().boxed(),
             Piece::Score => prop_oneof![(253..=255_u8).prop_map(|code| vec![code]), Just(b"\x031.5".to_vec())].boxed(),
             Piece::Module => module().boxed(),

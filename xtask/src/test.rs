@@ -48,7 +48,9 @@ pub(crate) fn run(args: &Args) -> Result {
         line(&format!("{name:<20}{:>8.1} s", wall.as_secs_f64()));
     }
     headline("tests");
-    let tests = Run::cargo().args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    // Tests that make a panic on purpose would bury what failed under their backtraces.
+    let tests =
+        Run::cargo().args(["test", "--workspace", "--all-features", "--no-fail-fast"]).env("RUST_BACKTRACE", "0");
     if args.quick { tests.run() } else { tests.env("STACKKIT_REQUIRE", REQUIRED).run() }
 }
 

@@ -54,7 +54,7 @@ pub(crate) const METRICS: &[Metric] = &[
     session("connections_blocked_count", "Sessions that wait for a lock"),
     Metric::gauge("connections_blocking_count", "pg_blocking_pids()", "Sessions that others wait for and that wait for nobody")
         .needs(GRANT_MONITOR),
-    session("blocked_longest_seconds", "How long ago the oldest statement began that waits for a lock"),
+    session("blocked_longest_seconds", "How long the longest wait for a lock lasts; before version 14, how long ago its statement began"),
     session("transaction_longest_seconds", "Age of the oldest open transaction of a client"),
     session("idle_in_transaction_longest_seconds", "Longest time that a client does nothing inside a transaction"),
     gauge("xid_age_count", "pg_database.datfrozenxid", "Transactions since the oldest unfrozen one"),

@@ -34,7 +34,7 @@ pub(crate) fn vitals_sql(major: u32) -> [String; 2] {
 
 fn numbers_sql(major: u32) -> String {
     let (sessions, wal, checkpoints) = versioned(major);
-    let blocking = blocking();
+    let (blocking, waited) = (blocking(), waited(major));
     format!(
         "SELECT split_part(current_setting('server_version'), ' ', 1) AS version, \
         r.standby::int AS in_recovery_bool, r.sees_all::int AS sees_all, \
@@ -43,7 +43,7 @@ fn numbers_sql(major: u32) -> String {
         extract(epoch FROM now() - pg_postmaster_start_time()) AS uptime_seconds, \
         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
             - coalesce(current_setting('reserved_connections', true)::int, 0) AS connections_max_count, \
-        a.*, {blocking} AS connections_blocking_count, d.*, k.*, x.*, p.*, s.*, w.*, c.*{wal}, \
+        a.*, {blocking} AS connections_blocking_count, {waited} AS blocked_longest_seconds, d.*, k.*, x.*, p.*, s.*, w.*, c.*{wal}, \
         CASE WHEN NOT r.standby THEN NULL \
              WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
              ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS replication_lag_seconds, \
@@ -110,6 +110,18 @@ fn blocking() -> String {
     )
 }
 
+/// How long the longest wait for a lock lasts, asked for only when somebody waits. Before version 14 the server tells only when
+/// the statement began that waits.
+fn waited(major: u32) -> &'static str {
+    match major {
+        14.. => {
+            "CASE WHEN a.connections_blocked_count > 0 THEN (SELECT coalesce(greatest( \
+                extract(epoch FROM max(now() - waitstart)), 0), 0) FROM pg_lock_status() WHERE NOT granted) ELSE 0 END"
+        }
+        _ => "a.blocked_statement_seconds",
+    }
+}
+
 const SESSIONS: &str = "SELECT count(*) FILTER (WHERE backend_type = 'client backend') AS clients, \
     count(*) FILTER (WHERE datid IS NOT NULL) AS sessions, \
     count(*) FILTER (WHERE backend_type = 'client backend' AND state = 'active') AS state_active, \
@@ -121,7 +133,7 @@ const SESSIONS: &str = "SELECT count(*) FILTER (WHERE backend_type = 'client bac
         ('active', 'idle', 'idle in transaction', 'idle in transaction (aborted)'))) AS state_other, \
     count(*) FILTER (WHERE wait_event_type = 'Lock') AS connections_blocked_count, \
     coalesce(extract(epoch FROM max(now() - state_change) FILTER (WHERE wait_event_type = 'Lock')), 0) \
-        AS blocked_longest_seconds, \
+        AS blocked_statement_seconds, \
     coalesce(extract(epoch FROM max(now() - xact_start) FILTER (WHERE backend_type = 'client backend')), 0) \
         AS transaction_longest_seconds, \
     coalesce(extract(epoch FROM max(now() - state_change) FILTER (WHERE state LIKE 'idle in transaction%')), 0) \
@@ -349,6 +361,7 @@ mod tests {
             let [numbers, named] = vitals_sql(major);
             assert_eq!(numbers.contains("sessions_abandoned"), major >= 14, "{major}");
             assert_eq!(numbers.contains("pg_stat_get_wal()"), major >= 14, "{major}");
+            assert_eq!(numbers.contains("max(now() - waitstart)"), major >= 14, "{major}");
             assert_eq!(numbers.contains("pg_stat_checkpointer"), major >= 17, "{major}");
             assert_eq!(numbers.contains("checkpoints_req "), major < 17, "{major}");
             assert_eq!(named.contains("wal_status"), major >= 13, "{major}");

@@ -144,7 +144,7 @@ async fn sessions_are_counted_by_state_and_blockers_by_root() {
     holder.client.batch_execute("begin; lock table t in access exclusive mode").await.expect("a lock");
     let (second, third) = (session(&server.url()).await, session(&server.url()).await);
     let blocked = async {
-        let lock = "begin; lock table t in access exclusive mode; rollback";
+        let lock = "select pg_sleep(1); begin; lock table t in access exclusive mode; rollback";
         tokio::join!(second.client.batch_execute(lock), third.client.batch_execute(lock))
     };
     let look = async {
@@ -157,7 +157,11 @@ async fn sessions_are_counted_by_state_and_blockers_by_root() {
         assert_eq!(labelled(&seen, "connections_count", "idle_in_transaction"), Some(1.0));
         assert_eq!(labelled(&seen, "connections_count", "active"), Some(3.0), "two that wait, and the probe");
         assert!(seen.value("idle_in_transaction_longest_seconds").expect("a time") > 0.0);
-        assert!(seen.value("blocked_longest_seconds").expect("a time") > 0.0);
+        let waited = seen.value("blocked_longest_seconds").expect("a time");
+        let sql = "select extract(epoch from clock_timestamp() - min(state_change))::float8 from pg_stat_activity \
+            where wait_event_type = 'Lock'";
+        let statement: f64 = holder.client.query_one(sql, &[]).await.expect("an age").get(0);
+        assert!((0.0..=statement - 1.0).contains(&waited), "{waited} s of {statement}: it did something else for 1 s");
         holder.client.batch_execute("rollback").await.expect("the lock is given back");
     };
     let ((one, other), ()) = tokio::join!(blocked, look);

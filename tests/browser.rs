@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use stackkit::health::Intervals;
 use stackkit::http::{Details, RouterOptions};
-use stackkit::{Monitor, ServiceExt as _, Stack};
+use stackkit::{Monitor, Secret, Service as _, ServiceExt as _, Stack};
 use stackkit_fixtures::{RedisFixture, VolumeFixture};
 use tokio::runtime::Runtime;
 
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_row_turns_without_a_reload", a_row_turns_without_a_reload).needs(&["redis", "chromium"]),
     Test::new("it_is_whole_without_scripts", it_is_whole_without_scripts).needs(&["redis", "chromium"]),
     Test::new("it_says_when_the_connection_is_lost", it_says_when_the_connection_is_lost).needs(&["redis", "chromium"]),
+    Test::new("a_browser_keeps_the_token", a_browser_keeps_the_token).needs(&["redis", "chromium"]),
     Test::new("it_fits_every_screen_in_light_and_dark", it_fits_every_screen_in_light_and_dark)
         .needs(&["redis", "chromium"]),
     Test::new("a_reader_of_the_screen_finds_its_way", a_reader_of_the_screen_finds_its_way)
@@ -54,7 +55,7 @@ impl Shop {
             .unwrap();
         let monitor = Monitor::start(&stack);
         monitor.wait_ready(PATIENCE).await.unwrap();
-        let (url, server) = Server::start(&monitor, "127.0.0.1:0");
+        let (url, server) = Server::start(&monitor, "127.0.0.1:0", Details::Open);
         Self { cache, uploads, monitor, url, server: Some(server) }
     }
 }
@@ -63,12 +64,12 @@ impl Shop {
 struct Server(Option<Runtime>);
 
 impl Server {
-    fn start(monitor: &Monitor, address: &str) -> (String, Self) {
+    fn start(monitor: &Monitor, address: &str, details: Details) -> (String, Self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}/status", listener.local_addr().unwrap());
-        let app = stackkit::http::router_with(monitor, RouterOptions::new().with_details(Details::Open));
+        let app = stackkit::http::router_with(monitor, RouterOptions::new().with_details(details));
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, app).await.unwrap();
@@ -163,8 +164,36 @@ fn it_says_when_the_connection_is_lost() {
         browser.picture("connection-lost").await;
 
         let address = shop.url.trim_start_matches("http://").trim_end_matches("/status");
-        shop.server = Some(Server::start(&shop.monitor, address).1);
+        shop.server = Some(Server::start(&shop.monitor, address, Details::Open).1);
         browser.until("document.querySelector('#link').className === 'live'", PATIENCE).await;
+    });
+}
+
+fn a_browser_keeps_the_token() {
+    run(async |browser, shop| {
+        let token = Details::Token(Secret::new("canary-77f0"));
+        let (url, _server) = Server::start(&shop.monitor, "127.0.0.1:0", token);
+        let endpoint = shop.cache.service().unwrap().endpoint().to_string();
+        let shows = format!("document.querySelector('#service-cache').textContent.includes({})", json!(endpoint));
+        let link = "document.querySelector('.hidden a')";
+        browser.client.goto(&url).await.unwrap();
+        assert_eq!(browser.eval(&shows).await, false, "details are for those who know the token");
+        let login = browser.eval(&format!("{link}.href")).await;
+        assert_eq!(login, format!("{url}?login"));
+        // As a person fills the dialogue in, which a browser without a window does not show.
+        let known = login.as_str().unwrap().replacen("://", "://ops:canary-77f0@", 1);
+        browser.client.goto(&known).await.unwrap();
+        browser.client.goto(&url).await.unwrap();
+        browser.client.goto(login.as_str().unwrap()).await.unwrap();
+        assert_eq!(browser.eval(&shows).await, true, "the page has details");
+        browser.until("document.querySelector('#link').className === 'live'", PATIENCE).await;
+        shop.cache.stop().await.unwrap();
+        // What is told now comes by the stream, with details.
+        let told = "document.querySelector('#service-cache .note')?.textContent.includes('unreachable') === true";
+        browser.until(told, POLL + SHOWN_WITHIN).await;
+        assert_eq!(browser.eval(&format!("{link} === null")).await, true);
+        let page = browser.client.source().await.unwrap();
+        assert!(!page.contains("canary-77f0"), "{page}");
     });
 }
 

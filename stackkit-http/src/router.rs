@@ -43,8 +43,8 @@ pub fn operator_router(monitor: &Monitor) -> Router {
 /// The routes over the monitor's snapshot: `/livez`, `/readyz`, `/startupz`, `/groupz/<group>`, `/health`, `/metrics` and
 /// `/status`; the crate's page lists them.
 ///
-/// No request does I/O on a datastore, and what a report reads as is rendered once. The router does not keep the monitor
-/// running: once the monitor is dropped, its last report grows stale and `/readyz` answers 503.
+/// No request does I/O on a datastore, and what a report reads as is rendered once; the page, which shows ages, once a second. The
+/// router does not keep the monitor running: once the monitor is dropped, its last report grows stale and `/readyz` answers 503.
 ///
 /// To merge it into a router that has a state of its own, give that one its state first
 /// (`app.with_state(state).merge(router)`).

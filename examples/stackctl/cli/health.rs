@@ -26,7 +26,7 @@ pub(crate) struct ServeArgs {
     /// Who sees endpoints, failures and measurements on that address
     #[arg(long, value_enum, default_value = "hidden", conflicts_with = "details_token_file")]
     pub(crate) details: DetailsArg,
-    /// A file with a token; requests with `Authorization: Bearer TOKEN` see the details
+    /// A file with a token; requests with `Authorization: Bearer TOKEN` see the details, and a browser at `/status?login`
     #[arg(long, value_name = "FILE")]
     pub(crate) details_token_file: Option<PathBuf>,
     /// Another address, which shows every detail: one that only operators reach

@@ -138,11 +138,18 @@ impl Rule {
 
     /// The rule's own words with the labels, or words made of the numbers.
     fn words(&self, measurement: &Measurement, value: f64, limit: f64) -> String {
-        let labels: Vec<String> = measurement.labels.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let labels: Vec<String> =
+            measurement.labels.iter().map(|(name, value)| format!("{name} {}", printable(value))).collect();
         let place = if labels.is_empty() { String::new() } else { format!(" ({})", labels.join(", ")) };
         match self.message.is_empty() {
             true => format!("{}{place} is {value}, at or {} the limit of {limit}", self.metric, self.side.as_str()),
             false => format!("{}{place}", self.message),
         }
     }
+}
+
+/// A name that somebody else chose, as a table's, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }

@@ -257,5 +257,9 @@ mod tests {
         let verdict = Thresholds::new().verdict(&[rule], &seen);
         assert_eq!(verdict.findings.len(), 1);
         assert_eq!(verdict.findings[0].message, "a standby is behind (standby two)");
+        let odd = Observation::new().measurement(lag("\u{1b}[2J", 40.0));
+        let rule = Rule::above("lag_seconds", "x.lag").warning(30.0).saying("behind", "look at it");
+        let verdict = Thresholds::new().verdict(&[rule], &odd);
+        assert_eq!(verdict.findings[0].message, "behind (standby \\u{1b}[2J)", "a terminal obeys no name");
     }
 }

@@ -105,12 +105,18 @@ pub(crate) fn render(view: &View<'_>, paper: Paper) -> Vec<String> {
     let fixed = MARGIN + name_width + 1 + COLUMNS.iter().map(|width| width + 1).sum::<usize>();
     let spark_width = Some(paper.width.saturating_sub(fixed + 1).min(SPARK_MINUTES)).filter(|left| *left >= SPARK_MIN);
     let columns = Columns { name_width, spark_width };
-    let mut lines = vec![head(view), Line::default(), columns.titles()];
-    for service in services {
+    let entry = |service: &ServiceReport| {
         let history = (view.history)(service.id.as_str());
-        lines.push(columns.row(service, history.as_ref(), view.now));
-        lines.extend(notes(service, paper.width.max(WIDTH_MIN)));
+        let row = columns.row(service, history.as_ref(), view.now);
+        std::iter::once(row).chain(notes(service, paper.width.max(WIDTH_MIN))).collect::<Vec<Line>>()
+    };
+    let mut entries: Vec<_> = services.iter().map(|service| (service.status, entry(service))).collect();
+    let mut lines = vec![head(view), Line::default(), columns.titles()];
+    if lines.len() + entries.iter().map(|(_, entry)| entry.len()).sum::<usize>() > paper.height {
+        // What does not fit must not be what is wrong.
+        entries.sort_by_key(|(status, _)| std::cmp::Reverse(*status));
     }
+    lines.extend(entries.into_iter().flat_map(|(_, entry)| entry));
     if lines.len() > paper.height {
         let hidden = lines.len() - paper.height.saturating_sub(1);
         lines.truncate(paper.height.saturating_sub(1));

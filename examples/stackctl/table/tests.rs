@@ -107,6 +107,18 @@ async fn it_fits_every_terminal() {
 }
 
 #[tokio::test]
+async fn what_does_not_fit_is_not_what_is_wrong() {
+    let mut shop = shop().await;
+    change(&mut shop, "api", |api| api.status = Status::Unhealthy);
+    let at = |height, id: &str| {
+        let table = lines(&shop, 80, height, false);
+        table.iter().position(|line| line.contains(&format!(" {id} ")))
+    };
+    assert!(at(24, "postgres") < at(24, "api"), "what is needed comes first where there is room");
+    assert_eq!((at(5, "api"), at(5, "postgres")), (Some(3), None));
+}
+
+#[tokio::test]
 async fn colours_are_only_there_when_asked_for() {
     let mut shop = shop().await;
     change(&mut shop, "api", |api| api.maintenance_until = Some(now()));

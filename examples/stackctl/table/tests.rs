@@ -109,7 +109,10 @@ async fn it_fits_every_terminal() {
 #[tokio::test]
 async fn what_does_not_fit_is_not_what_is_wrong() {
     let mut shop = shop().await;
-    change(&mut shop, "api", |api| api.status = Status::Unhealthy);
+    change(&mut shop, "api", |api| {
+        api.status = Status::Unhealthy;
+        api.exceeded = vec![Finding::new("a.b", Axis::Ready, Severity::Critical, "why")];
+    });
     let at = |height, id: &str| {
         let table = lines(&shop, 80, height, false);
         table.iter().position(|line| line.contains(&format!(" {id} ")))

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use stackkit_core::health::Status;
-use stackkit_core::{ErrorKind, Intervals, Monitor, ServiceExt, Stack};
+use stackkit_core::{ErrorKind, Intervals, Monitor, Observation, ProbeContext, ServiceExt, Stack};
 use tokio::time::{Instant, interval, timeout};
 
 use super::{Answer, codes, entry, scripted, stack, until};
@@ -74,4 +74,22 @@ async fn a_stuck_probe_whose_caller_went_away_stays_the_only_one() {
     assert_eq!(entry(&report, "a").failure.as_ref().unwrap().kind, ErrorKind::Timeout);
     assert!(entry(&report, "a").stuck_since.is_some());
     drop(release);
+}
+
+#[tokio::test]
+async fn an_answer_long_after_the_deadline_is_none() {
+    // The only thread of the runtime is blocked, so no timer can end the probe.
+    let blocks = |_: &ProbeContext| {
+        let (_kept, nothing) = mpsc::channel::<()>();
+        let _ = nothing.recv_timeout(Duration::from_millis(1200));
+        Ok(Observation::new())
+    };
+    let (service, log) = scripted("a", [Answer::Own(Arc::new(blocks)), Answer::Healthy]);
+    let stack = stack([service.with_intervals(Intervals::new().with_timeout(Duration::from_millis(10)))]);
+    let report = stack.check_now(&[]).await;
+    let failure = entry(&report, "a").failure.as_ref().unwrap();
+    assert_eq!(failure.kind, ErrorKind::Timeout);
+    assert!(failure.message.contains("long after"), "{failure:?}");
+    assert!(stack.check_now(&[]).await.ready);
+    assert_eq!(log.resets(), 1, "what it left is dropped");
 }

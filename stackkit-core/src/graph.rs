@@ -69,6 +69,13 @@ pub(crate) fn check_faults(entry: &StackEntry) -> Vec<ConfigFault> {
         ConfigFault::warning("stack.threshold.unknown", message)
     };
     faults.extend(unknown.map(warning));
+    let no_number = |name| {
+        ConfigFault::error(
+            "stack.threshold.nan",
+            format!("{id}: the limit of {name} is not a number: nothing exceeds it"),
+        )
+    };
+    faults.extend(entry.thresholds.without_number().map(no_number));
     faults
 }
 

@@ -30,6 +30,12 @@ impl Limit {
         }
     }
 
+    fn value(self) -> f64 {
+        match self {
+            Self::WarnAbove(value) | Self::FailAbove(value) | Self::WarnBelow(value) | Self::FailBelow(value) => value,
+        }
+    }
+
     fn put(self, rule: &mut Rule) {
         match self {
             Self::WarnAbove(limit) | Self::WarnBelow(limit) => rule.warning = Some(limit),
@@ -129,6 +135,18 @@ impl Thresholds {
     pub fn with_risk_failing_readiness(mut self) -> Self {
         self.risk_fails_readiness = true;
         self
+    }
+
+    /// What has a limit that is no number, which nothing ever exceeds.
+    pub(crate) fn without_number(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Limit(_, name, limit) => limit.value().is_nan().then_some(name.as_str()),
+            Change::Replace(rule) => {
+                let is_nan = [rule.warning, rule.critical].into_iter().flatten().any(f64::is_nan);
+                is_nan.then_some(rule.code.as_ref())
+            }
+            Change::Without(_) => None,
+        })
     }
 
     /// The measurements and codes that the changes are about.

@@ -179,7 +179,7 @@ async fn a_measurement_says_where_it_was_read() {
 }
 
 #[test]
-fn a_threshold_on_what_is_not_measured_is_a_warning_and_no_tier_a_fault() {
+fn a_threshold_on_nothing_is_a_warning_no_number_and_no_tier_are_faults() {
     let limited = |name: &str| {
         let service = scripted("a", [Answer::Healthy]).0.measuring(&[LOAD]);
         let limits = Thresholds::new().with_limit(name, Limit::WarnAbove(0.5));
@@ -187,6 +187,13 @@ fn a_threshold_on_what_is_not_measured_is_a_warning_and_no_tier_a_fault() {
     };
     assert_eq!(limited("load_ratio").warnings().len(), 0);
     assert_eq!(limited("laod_ratio").warnings()[0].code, "stack.threshold.unknown");
+    let (odd, _) = plain("odd");
+    let odd = odd.with_thresholds(Thresholds::new().with_limit("load_ratio", Limit::FailAbove(f64::NAN)));
+    let error = Stack::builder("s").service(odd).build().unwrap_err().to_string();
+    assert!(
+        error.contains("the limit of load_ratio is not a number") && error.contains("stack.threshold.nan"),
+        "{error}"
+    );
     let (none, _) = plain("none");
     assert!(Stack::builder("s").service(none.on(&[])).build().unwrap_err().to_string().contains("stack.tiers.none"));
 }

@@ -56,7 +56,14 @@ impl Wanted<'_> {
         let alone = self.missing(report).filter(|service| service.dependencies.iter().all(is_ready));
         let failures = alone.filter_map(|service| service.failure.as_ref());
         let failure = failures.into_iter().find(|failure| !failure.kind.mends_by_waiting())?;
-        let mut error = Error::new(failure.kind, format!("waiting can't mend this: {}", failure.message));
+        let message = match &failure.code {
+            // The error tells its code by itself.
+            Some(code) => {
+                failure.message.replace(&format!(" (code={code})"), "").replace(&format!(", code={code})"), ")")
+            }
+            None => failure.message.clone(),
+        };
+        let mut error = Error::new(failure.kind, format!("waiting can't mend this: {message}"));
         if let Some(phase) = failure.phase {
             error = error.with_phase(phase);
         }

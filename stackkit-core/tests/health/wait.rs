@@ -63,6 +63,14 @@ async fn at_its_deadline_it_says_attempts_kind_phase_code_and_time_of_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permanent_failure_tells_its_code_once() {
+    let (db, _) = scripted("db", [coded(ErrorKind::Unauthenticated, Phase::Auth, "28P01")]);
+    let error = Monitor::start(&stack([db])).wait_ready(Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error.code(), Some("28P01"));
+    assert_eq!(error.to_string().matches("28P01").count(), 1, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_permanent_failure_waits_for_what_it_needs() {
     // A database that a migration makes: missing until its server is up and the migration has run.
     let (db, db_log) = scripted("db", [DOWN]);

@@ -107,7 +107,10 @@ fn engine(yaml: &mut String) {
 /// A warning below the critical limit, and the critical one.
 fn limits(yaml: &mut String, catalogue: &Catalogue, rule: &Rule) {
     let exported = catalogue.exported(&rule.metric);
-    let sample = exported.sample();
+    let (sample, lasts) = match counter_of(catalogue, &rule.metric) {
+        Some(counter) => (format!("increase({}[{LIMIT_FOR}])", catalogue.exported(counter).sample()), "0m"),
+        None => (exported.sample().to_string(), LIMIT_FOR),
+    };
     let (met, unmet) = match rule.side {
         Side::Above => (">=", "<"),
         Side::Below => ("<=", ">"),
@@ -122,7 +125,7 @@ fn limits(yaml: &mut String, catalogue: &Catalogue, rule: &Rule) {
             &Alert {
                 name: &name,
                 expr: &expr,
-                lasts: LIMIT_FOR,
+                lasts,
                 severity,
                 summary: &summary,
                 description: rule.hint.as_deref().unwrap_or_default(),
@@ -139,6 +142,13 @@ fn limits(yaml: &mut String, catalogue: &Catalogue, rule: &Rule) {
     if let Some(critical) = rule.critical {
         add(format!("{sample} {met} {}", limit(critical)), Severity::Critical);
     }
+}
+
+/// The counter behind a growth since the last probe. That gauge is above its limit for one probe only: a scrape may miss
+/// it, and it lasts for no time.
+fn counter_of(catalogue: &Catalogue, metric: &str) -> Option<&'static str> {
+    let counter = format!("{}_count", metric.strip_suffix("_new_count")?);
+    catalogue.metrics.iter().find(|metric| metric.name == counter).map(|metric| metric.name)
 }
 
 fn put(yaml: &mut String, alert: &Alert<'_>) {
@@ -183,6 +193,7 @@ mod tests {
                 .saying("it's \"full\"", "make room"),
             Rule::below("free_bytes", "disk.free.low").critical(1e9),
             Rule::above("errors_count", "disk.errors").warning(1.0),
+            Rule::above("errors_new_count", "disk.errors.new").warning(1.0),
         ];
         let yaml = alert_rules(&[Catalogue::new("disk", METRICS, rules)]);
         for part in [
@@ -190,7 +201,8 @@ mod tests {
             "expr: \"stackkit_disk_used_ratio >= 0.95\"\n        for: 5m\n        labels:\n          severity: critical\n",
             "summary: \"{{ $labels.service }}: it's \\\"full\\\"\"\n",
             "expr: \"stackkit_disk_free_bytes <= 1000000000\"\n",
-            "expr: \"stackkit_disk_errors_total >= 1\"\n",
+            "expr: \"stackkit_disk_errors_total >= 1\"\n        for: 5m\n",
+            "expr: \"increase(stackkit_disk_errors_total[5m]) >= 1\"\n        for: 0m\n",
         ] {
             assert!(yaml.contains(part), "{part} is missing in\n{yaml}");
         }

@@ -1,14 +1,16 @@
-//! All vitals over the warm connection, against the same over a fresh one, and against a fresh connection that is only pinged:
-//! what checks that connect each time cost at least.
+//! All vitals over the warm connection, against the same over a fresh one, against a fresh connection that is only pinged, and
+//! against `SELECT 1` over a fresh connection of the vendor's own client: what checks that connect each time cost at least.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use stackkit::health::Tier;
 use stackkit::{Clock, ProbeContext};
 use stackkit_fixtures::{PostgresOptions, RedisOptions, postgres_server, redis_with};
+use url::Url;
 
-use crate::rounds::{Contender, Rounds, Row};
+use crate::rounds::{Contender, Rounds, Row, Sample};
 use crate::{Result, run};
 
 /// Probes in one run; the run's result is their mean.
@@ -31,15 +33,48 @@ pub(crate) fn bench(rounds: &Rounds) -> Result<Vec<Row>> {
         ("postgres-socket", postgres.url()),
         ("redis", redis.tcp_url().ok_or(no_port)?),
     ];
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("one.sql");
+    std::fs::write(&script, "SELECT 1;\n")?;
     let mut rows = Vec::new();
     for (case, url) in &cases {
         let probe = |how: &'static str| move || run::ours("probe", case, [case, url.as_str(), how]);
         let warm = Contender::new("vitals, warm connection", probe("warm"));
         let ping = Contender::new("ping, fresh connection each", probe("fresh-ping"));
         let fresh = Contender::new("vitals, fresh connection each", probe("fresh"));
-        rows.extend(rounds.play(warm, vec![ping, fresh])?);
+        let mut peers = vec![ping, fresh];
+        if case.starts_with("postgres") {
+            peers.push(Contender::new("libpq: SELECT 1, fresh each", || select_one(case, url, &script)));
+        }
+        rows.extend(rounds.play(warm, peers)?);
     }
     Ok(rows)
+}
+
+/// What `pgbench` takes to connect, log in and run `SELECT 1`, each time anew.
+fn select_one(case: &str, url: &str, script: &Path) -> Result<Sample> {
+    let url = Url::parse(url)?;
+    let host = percent_decode(url.host_str().unwrap_or_default());
+    let port = url.port().unwrap_or(5432).to_string();
+    let (user, password) = (percent_decode(url.username()), percent_decode(url.password().unwrap_or_default()));
+    let env = [
+        ("PGHOST", Path::new(&host)),
+        ("PGPORT", Path::new(&port)),
+        ("PGUSER", Path::new(&user)),
+        ("PGPASSWORD", Path::new(&password)),
+        ("PGDATABASE", Path::new("postgres")),
+        ("SCRIPT", script),
+    ];
+    let line = format!("pgbench --no-vacuum --connect --transactions={PROBES} --file=\"$SCRIPT\"");
+    let told = run::read(&line, &env)?;
+    let mean = told.lines().find_map(|line| line.strip_prefix("latency average = ")?.strip_suffix(" ms"));
+    let mean_ms: f64 = mean.ok_or_else(|| format!("pgbench told no latency:\n{told}"))?.parse()?;
+    Ok(Sample { cases: BTreeMap::from([(case.to_owned(), mean_ms / 1e3)]), rss_mib: None })
+}
+
+/// The host of a URL that is a socket's folder has its slashes encoded.
+fn percent_decode(text: &str) -> String {
+    text.replace("%2F", "/").replace("%2f", "/")
 }
 
 /// Probes a server again and again and tells the mean.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use stackkit::health::Status;
 use stackkit::{Clock, Monitor};
 use stackkit_fixtures::wait_until;
 
@@ -74,7 +73,9 @@ async fn returns(kind: Kind) {
             times.push(began.elapsed());
         }
     }
-    assert_eq!(monitor.report().status, Status::Healthy);
+    // Degraded perhaps: once an inventory was taken, a fixture's own settings (no fsync, a superuser) are risks.
+    let report = monitor.report();
+    assert!(report.ready && report.services.iter().all(|service| service.failure.is_none()), "{report}");
     // A poll, which may be 10 % longer than its interval, and then the deadline.
     let wait = poll + poll / 10 + TIMEOUT + MARGIN;
     assert!(gone.iter().min().unwrap() <= &wait, "{kind:?}: gone after {gone:?}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stackkit::health::Status;
 use stackkit::{Clock, Monitor};
 use stackkit_fixtures::wait_until;
 
@@ -75,7 +76,9 @@ async fn returns(kind: Kind) {
     }
     // Degraded perhaps: once an inventory was taken, a fixture's own settings (no fsync, a superuser) are risks.
     let report = monitor.report();
-    assert!(report.ready && report.services.iter().all(|service| service.failure.is_none()), "{report}");
+    let service = report.service("store").unwrap();
+    assert_eq!(service.failure, None, "{report}");
+    assert_eq!((service.axes.reach, service.axes.ready), (Status::Healthy, Status::Healthy), "{report}");
     // A poll, which may be 10 % longer than its interval, and then the deadline.
     let wait = poll + poll / 10 + TIMEOUT + MARGIN;
     assert!(gone.iter().min().unwrap() <= &wait, "{kind:?}: gone after {gone:?}");

@@ -149,6 +149,23 @@ impl Site {
         stack(&self.url())
     }
 
+    /// Takes every connection that is left, until the server says that there is none.
+    async fn fill(&self) -> Vec<Stack> {
+        let mut others = Vec::new();
+        let full = loop {
+            // Each takes one connection and keeps it.
+            let other = self.stack();
+            let report = other.check_now(&[]).await;
+            if let Some(failure) = report.service("store").unwrap().failure.clone() {
+                break failure;
+            }
+            others.push(other);
+        };
+        assert_eq!(full.kind, ErrorKind::Saturated, "{full:?}");
+        assert!(others.len() >= 4, "it was full before it began: {}", others.len());
+        others
+    }
+
     /// A stack whose service has a connection that was good a moment ago.
     async fn warm_stack(&self) -> Stack {
         let stack = self.stack();

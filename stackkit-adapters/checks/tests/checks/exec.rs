@@ -62,8 +62,9 @@ async fn a_program_that_hangs_is_killed_with_its_group_at_the_deadline() {
 async fn wait_until_gone(pid: &str) {
     let lives = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
     let gone = async {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
         while lives() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            look.tick().await;
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("process {pid} still lives"));

@@ -142,7 +142,12 @@ fn observe(pid: u32, vitals: &Vitals) -> Result<Observation> {
         Some(seconds) => observation.gauge("uptime_seconds", seconds),
         None => observation.unavailable("uptime_seconds", "the kernel does not tell"),
     };
-    match proc::open_files(pid) {
+    with_files(observation, proc::open_files(pid))
+}
+
+/// Adds how many files a process has open, and how many it may have, or why that can't be read.
+fn with_files(observation: Observation, files: Result<(u64, Option<u64>)>) -> Result<Observation> {
+    match files {
         Ok((count, max)) => {
             let max_or_none = max.map_or(f64::INFINITY, number);
             let observation = observation.gauge("open_files_count", number(count));
@@ -230,5 +235,24 @@ impl HealthCheck for ProcessCheck {
                 .critical(FILES_RATIO_CRITICAL)
                 .saying("most of the file descriptors are in use", "raise the limit of open files, or look for a leak"),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_may_not_be_seen_name_the_right_that_is_missing() {
+        let refused = || Err(Error::io("count open files", std::io::ErrorKind::PermissionDenied.into()));
+        let seen = with_files(Observation::new(), refused()).unwrap();
+        assert_eq!(seen.measurements.len(), 3);
+        for measurement in seen.measurements {
+            let reason = stackkit_core::health::MeasurementValue::Unavailable(format!("permission: {FILES_GRANT}"));
+            assert_eq!(measurement.value, reason, "{}", measurement.name);
+        }
+        let gone =
+            with_files(Observation::new(), Err(Error::io("count open files", std::io::ErrorKind::NotFound.into())));
+        assert_eq!(gone.unwrap().findings[0].code, "process.gone");
     }
 }

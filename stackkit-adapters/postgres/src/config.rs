@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use stackkit_core::{ConfigFault, Endpoint, FaultSeverity, Secret, Weakness};
 
+use crate::options::{PostgresDump, PostgresRestore};
+
 /// How long opening a connection may take, start-up handshake included. libpq waits for ever; 10 s covers a
 /// slow name server and a TLS handshake across continents.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -107,6 +109,8 @@ pub struct PostgresConfig {
     pub(crate) tool_dirs: Vec<PathBuf>,
     pub(crate) content_digests: bool,
     pub(crate) expect_writable: bool,
+    pub(crate) dump: PostgresDump,
+    pub(crate) restore: PostgresRestore,
     /// Options of a URL that mean nothing here, told as warnings.
     pub(crate) ignored_options: Vec<String>,
 }
@@ -129,6 +133,8 @@ impl PostgresConfig {
             tool_dirs: Vec::new(),
             content_digests: false,
             expect_writable: false,
+            dump: PostgresDump::default(),
+            restore: PostgresRestore::default(),
             ignored_options: Vec::new(),
         }
     }
@@ -221,6 +227,20 @@ impl PostgresConfig {
     #[must_use]
     pub fn with_expect_writable(mut self, on: bool) -> Self {
         self.expect_writable = on;
+        self
+    }
+
+    /// Sets what a dump holds and how it is read.
+    #[must_use]
+    pub fn with_dump(mut self, dump: PostgresDump) -> Self {
+        self.dump = dump;
+        self
+    }
+
+    /// Sets how a restore replaces.
+    #[must_use]
+    pub fn with_restore(mut self, restore: PostgresRestore) -> Self {
+        self.restore = restore;
         self
     }
 

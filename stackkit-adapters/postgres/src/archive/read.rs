@@ -1,16 +1,15 @@
-//! The head of `pg_dump`'s custom format: header and table of contents. Sans-IO: bytes in, entries out.
+//! Reads header and table of contents. Sans-IO: bytes in, values out.
 //!
-//! Versions 1.12 (PostgreSQL 9.0) to 1.16 (18), as `pg_backup_archiver.c` writes them. Data is left to `pg_restore`.
+//! Versions 1.12 (PostgreSQL 9.0) to 1.16 (18), as `pg_backup_archiver.c` writes them.
 
 use stackkit_core::{Error, ErrorKind, Result};
 
+use super::text::decode;
+use super::{Compression, Data, Entry, Format, Header, Section};
 use crate::tools::Version;
 
-/// What the custom format begins with.
+/// What an archive begins with.
 const MAGIC: &[u8] = b"PGDMP";
-
-/// The format byte of a custom archive; 3 is tar or directory.
-const FORMAT_CUSTOM: u8 = 1;
 
 /// The oldest and newest format that is understood, as `major * 100 + minor`.
 const FORMATS: std::ops::RangeInclusive<u16> = 112..=116;
@@ -20,38 +19,6 @@ const STRING_BYTES_MAX: u64 = 1 << 30;
 
 /// How many entries are believed.
 const ENTRIES_MAX: u64 = 1 << 31;
-
-/// The first bytes of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
-    /// `major * 100 + minor` of the format: 114 is 1.14.
-    pub(crate) format: u16,
-    /// Bytes of an integer beside its sign.
-    int_bytes: usize,
-    /// Bytes of a file offset.
-    offset_bytes: usize,
-    /// The database that was dumped.
-    pub(crate) database: String,
-    /// The server it was dumped from.
-    pub(crate) server: Option<Version>,
-    /// The `pg_dump` that wrote it.
-    pub(crate) pg_dump: Option<Version>,
-    /// How many entries follow.
-    pub(crate) entries: u64,
-}
-
-/// One line of the table of contents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// The object's name.
-    pub(crate) tag: String,
-    /// Its kind: `TABLE`, `TABLE DATA`, `EXTENSION`, …
-    pub(crate) kind: String,
-    /// The SQL that makes it.
-    pub(crate) definition: String,
-    /// The role that owns it; empty if none.
-    pub(crate) owner: String,
-}
 
 /// What a parse of a prefix of the archive comes to: a value and how many bytes it took, or not enough bytes.
 pub(crate) type Parsed<T> = Result<Option<(T, usize)>>;
@@ -70,34 +37,55 @@ type Step<T> = std::result::Result<T, Stop>;
 pub(crate) fn header(bytes: &[u8]) -> Parsed<Header> {
     finish(bytes, |cursor| {
         if cursor.take(MAGIC.len())? != MAGIC {
-            return Err(bad("the artifact is not a custom archive of pg_dump"));
+            return Err(bad("the bytes are not an archive of pg_dump"));
         }
-        let format = u16::from(cursor.byte()?) * 100 + u16::from(cursor.byte()?);
+        let version = u16::from(cursor.byte()?) * 100 + u16::from(cursor.byte()?);
         let _revision = cursor.byte()?;
-        if !FORMATS.contains(&format) {
+        if !FORMATS.contains(&version) {
             let error = Error::new(ErrorKind::Unsupported, "the archive's format is not 1.12 to 1.16");
-            return Err(Stop::Bad(error.with_context("format", format!("{}.{}", format / 100, format % 100))));
+            return Err(Stop::Bad(error.with_context("format", format!("{}.{}", version / 100, version % 100))));
         }
         cursor.int_bytes = usize::from(cursor.byte()?);
         let offset_bytes = usize::from(cursor.byte()?);
         if !(1..=8).contains(&cursor.int_bytes) || !(1..=8).contains(&offset_bytes) {
             return Err(bad("the archive's integers have an impossible size"));
         }
-        if cursor.byte()? != FORMAT_CUSTOM {
-            return Err(bad("the archive is not of the custom format"));
-        }
-        match format {
-            115.. => drop(cursor.byte()?),
-            _ => drop(cursor.int()?),
-        }
-        for _second_to_dst in 0..7 {
-            cursor.int()?;
+        let format = Format::of_byte(cursor.byte()?).ok_or_else(|| bad("the archive is of an unknown kind"))?;
+        let compression = match version {
+            115.. => Compression::of_byte(cursor.byte()?).ok_or_else(|| bad("the archive's compression is unknown"))?,
+            // A level: -1 is zlib's default, 0 is none.
+            _ => {
+                if cursor.int()? == Some(0) {
+                    Compression::None
+                } else {
+                    Compression::Gzip
+                }
+            }
+        };
+        let mut created = [0; 7];
+        for field in &mut created {
+            *field = cursor.signed()?;
         }
         let database = cursor.string()?.unwrap_or_default();
-        let server = cursor.string()?.as_deref().and_then(Version::parse);
-        let pg_dump = cursor.string()?.as_deref().and_then(Version::parse);
+        let server_text = cursor.string()?.unwrap_or_default();
+        let pg_dump_text = cursor.string()?.unwrap_or_default();
         let entries = cursor.count(ENTRIES_MAX)?;
-        Ok(Header { format, int_bytes: cursor.int_bytes, offset_bytes, database, server, pg_dump, entries })
+        let (server, pg_dump) = (Version::parse(&server_text), Version::parse(&pg_dump_text));
+        let int_bytes = cursor.int_bytes;
+        Ok(Header {
+            version,
+            int_bytes,
+            offset_bytes,
+            format,
+            compression,
+            created,
+            database,
+            server_text,
+            server,
+            pg_dump_text,
+            pg_dump,
+            entries,
+        })
     })
 }
 
@@ -105,27 +93,48 @@ pub(crate) fn header(bytes: &[u8]) -> Parsed<Header> {
 pub(crate) fn entry(header: &Header, bytes: &[u8]) -> Parsed<Entry> {
     finish(bytes, |cursor| {
         cursor.int_bytes = header.int_bytes;
-        let (_id, _has_data) = (cursor.int()?, cursor.int()?);
-        let (_table_oid, _oid) = (cursor.string()?, cursor.string()?);
-        let tag = cursor.string()?.unwrap_or_default();
-        let kind = cursor.string()?.unwrap_or_default();
-        let _section = cursor.int()?;
-        let definition = cursor.string()?.unwrap_or_default();
-        let (_drop, _copy, _schema, _tablespace) =
-            (cursor.string()?, cursor.string()?, cursor.string()?, cursor.string()?);
+        let (dump_id, has_data) = (cursor.signed()?, cursor.signed()? != 0);
+        let (table_oid, oid) = (cursor.text()?, cursor.text()?);
+        let (tag, kind) = (cursor.text()?, cursor.text()?);
+        let section = Section::of_number(cursor.signed()?);
+        let (definition, drop, copy) = (cursor.text()?, cursor.text()?, cursor.text()?);
+        let (schema, tablespace) = (cursor.string()?, cursor.string()?);
         // Table access methods came with 1.14, the kind of relation with 1.16.
-        if header.format >= 114 {
-            cursor.string()?;
-        }
-        if header.format >= 116 {
-            cursor.int()?;
-        }
-        let owner = cursor.string()?.unwrap_or_default();
+        let access_method = if header.version >= 114 { cursor.string()? } else { None };
+        let relation_kind = if header.version >= 116 { cursor.signed()? } else { 0 };
+        let owner = cursor.text()?;
         let _with_oids = cursor.string()?;
-        while cursor.string()?.is_some() {}
-        let _offset_state = cursor.byte()?;
-        cursor.take(header.offset_bytes)?;
-        Ok(Entry { tag, kind, definition, owner })
+        let mut depends_on = Vec::new();
+        while let Some(id) = cursor.string()? {
+            depends_on.push(id.parse().map_err(|_not_a_number| bad("a dependency of the archive is no number"))?);
+        }
+        let data = match header.format {
+            Format::Custom => {
+                let state = cursor.byte()?;
+                let offset = cursor.take(header.offset_bytes)?.iter().rev();
+                Data::Offset { state, offset: offset.fold(0, |value, byte| value << 8 | u64::from(*byte)) }
+            }
+            Format::Tar => Data::File(cursor.text()?),
+        };
+        Ok(Entry {
+            dump_id,
+            has_data,
+            table_oid,
+            oid,
+            tag,
+            kind,
+            section,
+            definition,
+            drop,
+            copy,
+            schema,
+            tablespace,
+            access_method,
+            relation_kind,
+            owner,
+            depends_on,
+            data,
+        })
     })
 }
 
@@ -165,6 +174,19 @@ impl<'a> Cursor<'a> {
         Ok((!is_negative).then_some(magnitude))
     }
 
+    fn signed(&mut self) -> Step<i32> {
+        let is_negative = self.byte()? != 0;
+        let magnitude =
+            self.take(self.int_bytes)?.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+        let value = i32::try_from(magnitude).map_err(|_too_large| bad("the archive holds an impossible number"))?;
+        Ok(if is_negative { -value } else { value })
+    }
+
+    /// A string that stands for nothing where it is NULL.
+    fn text(&mut self) -> Step<String> {
+        Ok(self.string()?.unwrap_or_default())
+    }
+
     fn count(&mut self, max: u64) -> Step<u64> {
         self.int()?.filter(|count| *count <= max).ok_or_else(|| bad("the archive holds an impossible length"))
     }
@@ -174,14 +196,15 @@ impl<'a> Cursor<'a> {
         let Some(length) = self.int()? else { return Ok(None) };
         let length = usize::try_from(length).ok().filter(|_| length <= STRING_BYTES_MAX);
         let bytes = self.take(length.ok_or_else(|| bad("the archive holds an impossible length"))?)?;
-        Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+        Ok(Some(decode(bytes)))
     }
 }
 
 /// Archives written by hand.
 #[cfg(test)]
 pub(crate) mod samples {
-    use super::FORMAT_CUSTOM;
+    /// The byte of a custom archive.
+    const FORMAT_CUSTOM: u8 = 1;
 
     fn int(out: &mut Vec<u8>, value: i32) {
         out.push(u8::from(value < 0));

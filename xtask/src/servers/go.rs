@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::search;
 use super::table::{GoModule, Packages};
+use super::{place, search};
 use crate::output::{Result, headline, line};
 use crate::shell::Run;
 
-/// The environment variable that names another place for what was built.
-const FOLDER_VARIABLE: &str = "STACKKIT_SERVERS_DIR";
 /// From this minor version of Go 1 on, Go itself fetches the toolchain that a module asks for.
 const SELF_FETCHING_MINOR: u32 = 21;
 /// What brings Go where there is none. An old version is enough: it only has to fetch the right one.
@@ -20,14 +18,9 @@ pub(super) fn package_for(is_needed: bool) -> Option<&'static Packages> {
     (is_needed && go().is_none()).then_some(&GO)
 }
 
-/// Where the server `name` of this version is kept: below `STACKKIT_SERVERS_DIR`, else in the user's cache directory.
+/// Where the server `name` of this version is kept.
 pub(super) fn folder(name: &str, module: &GoModule) -> PathBuf {
-    let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let root = set(FOLDER_VARIABLE).unwrap_or_else(|| {
-        let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-        cache.unwrap_or_else(std::env::temp_dir).join("stackkit/servers")
-    });
-    root.join(format!("{name}-{}", module.version))
+    place::own().join(format!("{name}-{}", module.version))
 }
 
 /// Builds the server `name` into its folder. With `dry_run` it only says what it would do.
@@ -154,7 +147,7 @@ mod tests {
     fn a_version_has_a_folder_of_its_own() {
         let modules = SERVERS.iter().filter_map(|server| match &server.source {
             Source::Go(module) => Some((server.name, module)),
-            Source::Packages(_) => None,
+            Source::Packages(_) | Source::Debian(_) | Source::Wheel(_) => None,
         });
         for (name, module) in modules {
             let folder = folder(name, module);

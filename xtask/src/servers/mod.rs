@@ -1,9 +1,13 @@
 //! `cargo xtask servers`: the servers and tools that the tests, the demo and the benches run against.
 
+mod debian;
 mod go;
 mod packages;
+mod place;
+mod postgres;
 mod search;
 mod table;
+mod wheel;
 
 use clap::builder::PossibleValuesParser;
 
@@ -56,21 +60,24 @@ pub(crate) fn run(args: &Args) -> Result {
     if missing.is_empty() { Ok(()) } else { Err(format!("still missing: {}", names(&missing)).into()) }
 }
 
-/// Packages first, then what is built: building may need one of them.
+/// Packages first, then what is unpacked or built: that may need one of them.
 fn install(missing: &[&Server], dry_run: bool) -> Result {
     let mut wanted = Vec::new();
     let mut built = Vec::new();
+    let mut unpacked = Vec::new();
     for server in missing {
         match &server.source {
             Source::Packages(packages) => wanted.push(packages),
             Source::Go(module) => built.push((server.name, module)),
+            source @ (Source::Debian(_) | Source::Wheel(_)) => unpacked.push((server.name, source)),
         }
     }
-    let toolchain = go::package_for(!built.is_empty());
-    wanted.extend(toolchain);
+    wanted.extend(go::package_for(!built.is_empty()));
+    wanted.extend(postgres::packages_for(!unpacked.is_empty()));
     if !wanted.is_empty() {
         packages::install(&wanted, dry_run)?;
     }
+    unpacked.into_iter().try_for_each(|(name, source)| postgres::unpack(name, source, dry_run))?;
     built.into_iter().try_for_each(|(name, module)| go::build(name, module, dry_run))
 }
 
@@ -80,11 +87,13 @@ fn look<'a>(servers: impl Iterator<Item = &'a Server>) -> Vec<&'a Server> {
     let mut looked = usual.clone();
     let mut missing = Vec::new();
     for server in servers {
-        let mut folders = usual.clone();
-        if let Source::Go(module) = &server.source {
+        let folders = match &server.source {
+            Source::Packages(_) => usual.clone(),
             // The pinned version before whatever else is there.
-            folders.insert(0, go::folder(server.name, module));
-        }
+            Source::Go(module) => [vec![go::folder(server.name, module)], usual.clone()].concat(),
+            // No other version.
+            source @ (Source::Debian(_) | Source::Wheel(_)) => postgres::folders(server.name, source),
+        };
         let found: Vec<_> = server.binaries.iter().map(|names| (names, search::find(names, &folders))).collect();
         let absent: Vec<_> =
             found.iter().filter(|(_, path)| path.is_none()).map(|(names, _)| names.join(" or ")).collect();
@@ -93,7 +102,7 @@ fn look<'a>(servers: impl Iterator<Item = &'a Server>) -> Vec<&'a Server> {
             ([], Some(path)) => format!("found, {}", path.display()),
             _ => format!("missing: {}", absent.join(", ")),
         };
-        line(&format!("{:<12}{state} ({})", server.name, server.purpose));
+        line(&format!("{:<14}{state} ({})", server.name, server.purpose));
         if !absent.is_empty() {
             looked.extend(folders.into_iter().filter(|folder| !usual.contains(folder)));
             missing.push(server);
@@ -120,8 +129,9 @@ mod tests {
 
     #[test]
     fn the_default_is_what_the_tests_need() {
-        let servers = ["postgresql", "redis", "zstd", "tar", "age", "openssl", "g++", "chromium", "promtool", "minio"];
-        assert_eq!(wanted(&Args::default()), servers);
+        let stores = ["postgresql", "postgresql-16", "postgresql-17", "postgresql-18", "pgbouncer", "redis"];
+        let tools = ["zstd", "tar", "age", "openssl", "g++", "chromium", "promtool", "minio"];
+        assert_eq!(wanted(&Args::default()), [stores.as_slice(), &tools].concat());
         assert_eq!(wanted(&Args::for_benches()).len(), SERVERS.len());
     }
 

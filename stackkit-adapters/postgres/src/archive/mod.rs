@@ -1,7 +1,10 @@
 //! `pg_dump`'s archives: header, table of contents, and where the data of an entry is.
 
+#[cfg(test)]
+mod arbitrary;
 mod read;
 pub(crate) mod text;
+pub(crate) mod write;
 
 #[cfg(test)]
 pub(crate) use read::samples;

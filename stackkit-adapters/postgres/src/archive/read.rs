@@ -9,10 +9,10 @@ use super::{Compression, Data, Entry, Format, Header, Section};
 use crate::tools::Version;
 
 /// What an archive begins with.
-const MAGIC: &[u8] = b"PGDMP";
+pub(super) const MAGIC: &[u8] = b"PGDMP";
 
 /// The oldest and newest format that is understood, as `major * 100 + minor`.
-const FORMATS: std::ops::RangeInclusive<u16> = 112..=116;
+pub(super) const FORMATS: std::ops::RangeInclusive<u16> = 112..=116;
 
 /// The longest string that is believed: far above the largest definition that servers allow, far below memory.
 const STRING_BYTES_MAX: u64 = 1 << 30;

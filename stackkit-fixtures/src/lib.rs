@@ -24,7 +24,10 @@ pub use memory::MemoryStore;
 pub use minio::{BucketKind, MinioServer, find_minio, minio, minio_server};
 pub use net::{BlackHole, RefusedPort, wait_until};
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresFixture, PostgresOptions, PostgresServer, postgres, postgres_server};
+pub use postgres::{
+    PgBouncer, PoolMode, PostgresFixture, PostgresOptions, PostgresServer, pgbouncer, postgres, postgres_kind,
+    postgres_server, postgres_server_on,
+};
 #[cfg(feature = "redis")]
 pub use redis::{RedisFixture, RedisOptions, RedisReply, redis, redis_with};
 pub use require::{REQUIRE, is_required};

@@ -6,6 +6,8 @@
 mod child;
 #[path = "conformance/lifecycle.rs"]
 mod lifecycle;
+#[path = "conformance/postgres.rs"]
+mod postgres;
 #[path = "conformance/servers.rs"]
 mod servers;
 #[path = "conformance/suite.rs"]
@@ -19,6 +21,6 @@ fn main() -> ExitCode {
     if let Some(role) = child::role() {
         return child::play(&role);
     }
-    let own = [servers::trials(), lifecycle::trials(), suite::trials()];
+    let own = [servers::trials(), postgres::trials(), lifecycle::trials(), suite::trials()];
     conformance::main(targets::memory(), own.into_iter().flatten().collect())
 }

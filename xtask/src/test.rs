@@ -9,7 +9,7 @@ use crate::servers;
 use crate::shell::{self, Run};
 
 /// The stores and tools whose absence fails the tests instead of skipping them.
-const REQUIRED: &str = "postgres,redis,volume,minio,age,promtool,chromium";
+const REQUIRED: &str = "postgres,postgres16,postgres17,postgres18,pgbouncer,redis,volume,minio,age,promtool,chromium";
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {

@@ -1,10 +1,16 @@
 //! Private PostgreSQL servers, and fresh databases on a shared one.
 
 mod client;
+mod find;
+mod options;
+mod pooler;
 mod server;
 mod template;
 
-pub use server::{PostgresOptions, PostgresServer, postgres_server};
+pub use find::postgres_kind;
+pub use options::PostgresOptions;
+pub use pooler::{PgBouncer, PoolMode, pgbouncer};
+pub use server::{PostgresServer, postgres_server, postgres_server_on};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -4,29 +4,23 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stackkit_core::process::{find_user, is_root};
-use stackkit_core::{Error, Result, Secret};
+use stackkit_core::Result;
+use stackkit_core::process::{User, find_user, is_root};
 use stackkit_postgres::Postgres;
 
 use crate::postgres::client::Client;
+use crate::postgres::find::{find_postgres, major_of};
+use crate::postgres::options::PostgresOptions;
 use crate::postgres::template::template;
 use crate::server::{
-    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, copy_tree, find_server, free_port, percent_encode,
+    Launch, PORT_TRIES, PrivateDir, QuickEnd, ServerProcess, Signal, copy_tree, free_port, percent_encode,
     port_was_taken,
 };
 
-/// Where packages put the server when its directory is not in `PATH`; the highest version is taken.
-const WELL_KNOWN: &[&str] = &[
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql/bin",
-    "/usr/local/pgsql/bin",
-    "/opt/homebrew/opt/postgresql/bin",
-    "/usr/local/opt/postgresql/bin",
-];
 /// The users that a root process runs PostgreSQL as; it refuses to run as root.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 /// The superuser that `initdb` made.
-const SUPERUSER: &str = "postgres";
+pub(super) const SUPERUSER: &str = "postgres";
 /// Part of the socket's name when there is no TCP port; nobody else has this directory.
 const SOCKET_PORT: u16 = 5432;
 /// How long the drop of a database may take: milliseconds, without fsync.
@@ -46,42 +40,6 @@ const SETTINGS: &[&str] = &[
     // In the data directory, so that it goes with it even after SIGKILL.
     "dynamic_shared_memory_type=mmap",
 ];
-
-/// What a private PostgreSQL has beyond its Unix socket.
-///
-/// ```
-/// use stackkit_fixtures::PostgresOptions;
-/// let options = PostgresOptions::new().with_tcp("correct horse").with_setting("work_mem", "8MB");
-/// assert!(!format!("{options:?}").contains("horse"));
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct PostgresOptions {
-    password: Option<Secret>,
-    settings: Vec<(String, String)>,
-}
-
-impl PostgresOptions {
-    /// A Unix socket only, every user of which is trusted.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Listens on a TCP port of 127.0.0.1 too, which the kernel chooses. There the superuser needs this password
-    /// (SCRAM-SHA-256).
-    #[must_use]
-    pub fn with_tcp(mut self, password: impl Into<Secret>) -> Self {
-        self.password = Some(password.into());
-        self
-    }
-
-    /// Sets a parameter of `postgresql.conf`.
-    #[must_use]
-    pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.push((name.into(), value.into()));
-        self
-    }
-}
 
 /// A private PostgreSQL server, gone with this value and with the process.
 ///
@@ -113,20 +71,44 @@ pub struct PostgresServer {
 /// # Cancel safety
 /// Dropping the future ends the server.
 pub async fn postgres_server(options: PostgresOptions) -> Result<PostgresServer> {
-    let program = find_server("postgres", "STACKKIT_POSTGRES_BIN", &[], WELL_KNOWN)?;
-    // It finds initdb and its libraries from its own place.
-    let program = std::fs::canonicalize(&program).map_err(|error| Error::io("find postgres", error))?;
-    let owner = if is_root() { Some(find_user(&USERS)?) } else { None };
+    let program = find_postgres(options.major)?;
+    let owner = owner()?;
     let template = template(&program, owner).await?;
-    let dir = PrivateDir::create(owner, QuickEnd { signal: "QUIT", marker: "data/postmaster.pid" })?;
-    copy_tree(template.path, dir.path().join("data"), owner).await?;
-    let major = template.major;
-    let mut server = PostgresServer { server: None, port: SOCKET_PORT, major, program, options, dir };
+    let mut server = PostgresServer::over(template.path, (program, template.major), options).await?;
     server.first_start().await?;
     Ok(server)
 }
 
+/// Starts a private server over a copy of the data directory `data`, which somebody else made: a physical backup that
+/// was restored. Its version is that of the data directory, its roles, passwords and rules of access too.
+///
+/// # Errors
+/// As [`postgres`](crate::postgres()); `Config` if `data` is no data directory; `Io` if it can't be copied.
+///
+/// # Cancel safety
+/// Dropping the future ends the server.
+pub async fn postgres_server_on(data: &Path, options: PostgresOptions) -> Result<PostgresServer> {
+    let major = major_of(data)?;
+    let program = find_postgres(Some(major))?;
+    let mut server = PostgresServer::over(data.to_owned(), (program, major), options).await?;
+    server.start_on_a_port().await?;
+    Ok(server)
+}
+
+/// The user that the servers run as, if it is another than this process's.
+pub(super) fn owner() -> Result<Option<User>> {
+    if is_root() { find_user(&USERS).map(Some) } else { Ok(None) }
+}
+
 impl PostgresServer {
+    /// A server that is not started, over a copy of the data directory `from`.
+    async fn over(from: PathBuf, (program, major): (PathBuf, u32), options: PostgresOptions) -> Result<Self> {
+        let owner = owner()?;
+        let dir = PrivateDir::create(owner, QuickEnd { signal: "QUIT", marker: "data/postmaster.pid" })?;
+        copy_tree(from, dir.path().join("data"), owner).await?;
+        Ok(Self { server: None, port: SOCKET_PORT, major, program, options, dir })
+    }
+
     /// The URL of the database `postgres`, over the Unix socket, as the superuser.
     #[must_use]
     pub fn url(&self) -> String {
@@ -163,6 +145,18 @@ impl PostgresServer {
     #[must_use]
     pub fn bin_dir(&self) -> &Path {
         self.program.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The major version: 15, 16, 17, 18.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// The data directory. It belongs to the server's user, and goes with this value.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// The process id of the postmaster; `None` while it is stopped.
@@ -223,6 +217,21 @@ impl PostgresServer {
         }
     }
 
+    /// Ends the server at once, as a crash would: nothing is written, every connection breaks; then starts it, and it
+    /// recovers from its log.
+    ///
+    /// # Errors
+    /// `Timeout` if it had to be killed; as [`PostgresServer::start`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future kills the server.
+    pub async fn restart_immediate(&mut self) -> Result<()> {
+        if let Some(server) = self.server.take() {
+            server.stop(Signal::QUIT).await?;
+        }
+        self.start().await
+    }
+
     /// Starts the server again after [`PostgresServer::stop`]: same socket, same port, same data. Does nothing if it
     /// runs.
     ///
@@ -239,18 +248,25 @@ impl PostgresServer {
     }
 
     async fn first_start(&mut self) -> Result<()> {
-        let Some(password) = self.options.password.clone() else { return self.start().await };
+        self.start_on_a_port().await?;
+        let Some(password) = &self.options.password else { return Ok(()) };
+        let sql = format!("alter role {SUPERUSER} password {}", quote_literal(password.expose()));
+        self.execute_in(SUPERUSER, &sql).await
+    }
+
+    async fn start_on_a_port(&mut self) -> Result<()> {
+        if self.options.password.is_none() {
+            return self.start().await;
+        }
         let mut tries_left = PORT_TRIES;
         loop {
             self.port = free_port()?;
             tries_left -= 1;
             match self.start().await {
                 Err(error) if tries_left > 0 && port_was_taken(&error) => {}
-                started => break started?,
+                started => return started,
             }
         }
-        let sql = format!("alter role {SUPERUSER} password {}", quote_literal(password.expose()));
-        self.execute_in(SUPERUSER, &sql).await
     }
 
     async fn launch(&self) -> Result<ServerProcess> {

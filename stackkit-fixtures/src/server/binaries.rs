@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use stackkit_core::process::path_directories;
+use stackkit_core::process::{is_root, path_directories};
 use stackkit_core::{Error, ErrorKind, Result};
 
 /// What installs the servers on this project's machines.
@@ -12,6 +12,8 @@ const INSTALL_COMMAND: &str = "cargo xtask servers";
 
 /// The environment variable that names the folder of servers that were built; else it is in the user's cache directory.
 const BUILT_VARIABLE: &str = "STACKKIT_SERVERS_DIR";
+/// Where root keeps the servers that run as another user, who can't look into root's cache.
+const BUILT_FOR_ALL: &str = "/var/cache/stackkit/servers";
 
 /// Finds `program`: in the directory that the environment variable `variable` names, and then nowhere else; or in
 /// `first`, in `PATH`, then in `well_known`. A `*` in the middle of a well-known directory stands for a version; the highest is
@@ -32,22 +34,44 @@ pub(crate) fn find_server(
             first.iter().cloned().chain(path_directories()).chain(well_known).collect()
         }
     };
-    let found = directories.iter().map(|directory| directory.join(program)).find(|path| path.is_file());
-    found.ok_or_else(|| {
-        let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
-        Error::new(ErrorKind::ToolMissing, format!("{program} is not installed"))
-            .with_context("looked_in", places.join(":"))
-            .with_context("variable", variable)
-            .with_context("install_with", INSTALL_COMMAND)
-    })
+    find_in(&directories, program).ok_or_else(|| missing(program, &directories, variable, INSTALL_COMMAND))
+}
+
+/// Finds `program` of the server `name`, which is not the one that this system has, in `directories`.
+///
+/// # Errors
+/// As [`find_server`].
+pub(crate) fn find_built(program: &str, name: &str, directories: &[PathBuf]) -> Result<PathBuf> {
+    let install = format!("{INSTALL_COMMAND} {name}");
+    find_in(directories, program).ok_or_else(|| missing(name, directories, BUILT_VARIABLE, &install))
+}
+
+fn find_in(directories: &[PathBuf], program: &str) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+fn missing(name: &str, directories: &[PathBuf], variable: &'static str, install: &str) -> Error {
+    let places: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
+    Error::new(ErrorKind::ToolMissing, format!("{name} is not installed"))
+        .with_context("looked_in", places.join(":"))
+        .with_context("variable", variable)
+        .with_context("install_with", install)
 }
 
 /// The folders of the server `name` that `cargo xtask servers` built, `NAME-VERSION`, the newest first.
 pub(crate) fn built(name: &str) -> Vec<PathBuf> {
-    let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     let root = set(BUILT_VARIABLE).or_else(|| cache().map(|cache| cache.join("stackkit/servers")));
     root.map_or_else(Vec::new, |root| versions_in(&root, name))
+}
+
+/// As [`built`], of a server that root runs as another user.
+pub(crate) fn built_for_all(name: &str) -> Vec<PathBuf> {
+    if is_root() && set(BUILT_VARIABLE).is_none() { versions_in(Path::new(BUILT_FOR_ALL), name) } else { built(name) }
+}
+
+fn set(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn versions_in(root: &Path, name: &str) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ mod process;
 mod ready;
 mod url;
 
-pub(crate) use binaries::{built, find_server};
+pub(crate) use binaries::{built, built_for_all, find_built, find_server};
 pub(crate) use dir::{PrivateDir, QuickEnd, belongs_to, copy_tree};
 pub(crate) use port::{PORT_TRIES, free_port, port_was_taken};
 pub(crate) use process::{Launch, ServerProcess, Signal, tool_in};

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use crate::conformance::target::{Capability, Fault, Instance, Seed, Target};
 use crate::conformance::targets::{UNICODE, VENDOR_TOOL_TIMEOUT};
 use crate::net::RefusedPort;
-use crate::postgres::{PostgresOptions, PostgresServer, postgres_server};
+use crate::postgres::{PostgresOptions, PostgresServer, postgres_kind, postgres_server};
 
 const PASSWORD: &str = "canary-of-the-postgres-suite";
 
@@ -102,7 +102,7 @@ struct PostgresTarget;
 #[async_trait]
 impl Target for PostgresTarget {
     fn name(&self) -> &'static str {
-        "postgres"
+        postgres_kind()
     }
 
     fn code_prefix(&self) -> &'static str {

@@ -27,6 +27,7 @@ mod tls;
 mod toc;
 mod tools;
 
+pub use archive::Archive;
 pub use config::{
     CONNECT_TIMEOUT_DEFAULT, IDENTIFIER_BYTES_MAX, LOCK_TIMEOUT_DEFAULT, PORT_DEFAULT, PostgresConfig, TlsMode,
 };

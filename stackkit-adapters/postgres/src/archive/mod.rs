@@ -2,13 +2,26 @@
 
 #[cfg(test)]
 mod arbitrary;
+mod blobs;
+mod codec;
+mod custom;
+mod data;
+mod foreign;
+mod input;
+mod place;
 mod read;
+mod source;
+pub(crate) mod tar;
 pub(crate) mod text;
+mod toc;
 pub(crate) mod write;
 
 #[cfg(test)]
 pub(crate) use read::samples;
 pub(crate) use read::{entry, header};
+pub use source::Archive;
+#[allow(unused_imports, reason = "restores read it with the next changes")]
+pub(crate) use source::{AsLayout, as_layout};
 
 use crate::tools::Version;
 

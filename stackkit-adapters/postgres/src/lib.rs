@@ -12,6 +12,7 @@ mod inspect;
 mod layout;
 mod metrics;
 mod options;
+mod physical;
 mod plan;
 mod posture;
 mod prepared;
@@ -34,4 +35,5 @@ pub use config::{
 pub use options::{
     Databases, Engine, Globals, JOBS_MAX_DEFAULT, Owners, PostgresDump, PostgresRestore, SPLIT_BYTES_DEFAULT, Strategy,
 };
+pub use physical::BaseBackup;
 pub use service::Postgres;

@@ -14,6 +14,8 @@ mod health;
 mod inventory;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/physical.rs"]
+mod physical;
 #[path = "conformance/posture.rs"]
 mod posture;
 #[path = "conformance/restore.rs"]
@@ -44,6 +46,7 @@ pub(crate) use cases;
 fn main() -> ExitCode {
     let health = [health::CASES, vitals::CASES, inventory::CASES, posture::CASES].concat();
     let cases = [health.as_slice(), backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
+    let cases = [cases.as_slice(), physical::CASES].concat();
     let case = |(name, run): Case| {
         trial(name, "postgres", async move || {
             // The first step of each case; it tells a missing server apart from a failed case.

@@ -114,6 +114,19 @@ pub(crate) async fn find(admin: &Session, name: &str) -> Result<Option<Target>> 
     rows.first().map(read).transpose()
 }
 
+/// The server's own number of the database `name`, which it keeps when it is renamed.
+pub(crate) async fn oid(admin: &Session, name: &str) -> Result<Option<String>> {
+    let rows = admin.rows(&format!("SELECT oid FROM pg_database WHERE datname = {}", literal(name))).await?;
+    rows.first().map(|row| Ok(text(row, 0)?.to_owned())).transpose()
+}
+
+/// The comment of the database `name`, if it has one.
+pub(crate) async fn comment(admin: &Session, name: &str) -> Result<Option<String>> {
+    let name = literal(name);
+    let sql = format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = {name}");
+    Ok(admin.rows(&sql).await?.first().and_then(|row| row.get(0)).map(str::to_owned))
+}
+
 /// What the target is at this moment. Two fingerprints are equal only if no row was inserted, updated or deleted and no
 /// object changed in between.
 ///

@@ -24,6 +24,8 @@ mod restore;
 mod rights;
 #[path = "conformance/standby.rs"]
 mod standby;
+#[path = "conformance/swap.rs"]
+mod swap;
 #[path = "conformance/vitals.rs"]
 mod vitals;
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     let health = [health::CASES, vitals::CASES, inventory::CASES, posture::CASES].concat();
     let cases = [health.as_slice(), backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     let cases = [cases.as_slice(), physical::CASES].concat();
+    let cases = [cases.as_slice(), swap::CASES].concat();
     let case = |(name, run): Case| {
         trial(name, "postgres", async move || {
             // The first step of each case; it tells a missing server apart from a failed case.

@@ -246,6 +246,8 @@ pub enum TargetState {
     New,
     /// Neither: some of the restored data.
     Partial,
+    /// Wholly the old or wholly the restored data: the store was lost in its last step and can't be asked which.
+    Unknown,
 }
 
 impl TargetState {
@@ -256,6 +258,7 @@ impl TargetState {
             Self::Old => "old",
             Self::New => "new",
             Self::Partial => "partial",
+            Self::Unknown => "unknown",
         }
     }
 }

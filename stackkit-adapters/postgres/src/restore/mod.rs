@@ -1,9 +1,7 @@
 //! Carries a plan out: fill a database beside the target, compare, swap.
 
 use bytes::Bytes;
-use stackkit_core::backup::{
-    ArtifactName, ArtifactSource, OldData, RestoreContext, RestorePlan, RestoreReport, TargetState,
-};
+use stackkit_core::backup::{ArtifactName, ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service};
 
 use crate::census;
@@ -12,7 +10,7 @@ use crate::dump::{ARTIFACT, Server};
 use crate::inspect;
 use crate::plan::{KEPT_AS, STAGING, restorer};
 use crate::service::Postgres;
-use crate::sql::{conninfo, identifier};
+use crate::sql::conninfo;
 use crate::swap::Swap;
 use crate::target;
 use crate::toc::Contents;
@@ -51,27 +49,24 @@ impl Postgres {
         let job = self.job(source, cx, staging).await.map_err(old)?;
         let exists = !target::is_absent(&plan.fingerprint);
 
-        // Only what was created here may be dropped: a database of that name may be another restore's.
-        job.create().await.map_err(old)?;
-        let filled = job.fill().await;
-        let (census, warnings) = job.or_drop(filled).await?;
-        let report = RestoreReport::new(self.id().clone(), census).with_warnings(warnings);
-        let swap = Swap { admin: &job.admin, database: &self.config().database, staging, kept_as };
-        if !exists {
-            let renamed = swap.rename_staging().await;
-            job.or_drop(renamed).await?;
-            return Ok(report);
-        }
-        let prepared = swap.copy_properties().await;
-        job.or_drop(prepared).await?;
-        let swapped = swap.run().await;
-        match swapped {
-            Err(error) if error.target() == Some(TargetState::Partial) => Err(error),
-            swapped => {
-                let warnings = job.or_drop(swapped).await?;
-                let report = report.with_warnings(warnings);
-                Ok(swap.settle_old(plan.old_data == OldData::Remove, report).await)
+        let database = self.config().database.as_str();
+        let old_data = plan.old_data;
+        let swap = Swap { service: self, admin: &job.admin, database, staging, kept_as, old_data };
+        swap.create(&job.options().await.map_err(old)?).await.map_err(old)?;
+        let swapped = async {
+            let (census, warnings) = job.fill().await?;
+            let report = RestoreReport::new(self.id().clone(), census).with_warnings(warnings);
+            if !exists {
+                swap.rename_staging().await?;
+                return Ok(report);
             }
+            swap.copy_properties().await?;
+            let warnings = swap.run().await?;
+            Ok(swap.settle_old(report.with_warnings(warnings)).await)
+        };
+        match swapped.await {
+            Ok(report) => Ok(report),
+            Err(error) => Err(swap.discard(error).await),
         }
     }
 
@@ -109,12 +104,11 @@ fn stale(message: &str) -> Error {
 }
 
 impl Job<'_> {
-    /// Creates the staging database, like the target or as the archive says.
-    async fn create(&self) -> Result<()> {
+    /// How the staging database is created: like the target, or as the archive says.
+    async fn options(&self) -> Result<String> {
         let target = target::find(&self.admin, &self.service.config().database).await?;
         let of_archive = self.contents.database_options().unwrap_or(OPTIONS_DEFAULT);
-        let options = target.as_ref().map_or(of_archive, |target| target.options.as_str());
-        self.admin.execute(&format!("CREATE DATABASE {}{options}", identifier(self.staging))).await
+        Ok(target.map_or_else(|| of_archive.to_owned(), |target| target.options))
     }
 
     /// Fills the staging database and compares it with the dump's census. Gives what it holds, and warnings.
@@ -156,18 +150,5 @@ impl Job<'_> {
         Err(Error::integrity("the restored data is not what was dumped")
             .with_context("differences", differences.len())
             .with_context("first", shown.join("; ")))
-    }
-
-    /// Removes the staging database if `outcome` is an error, which then says that the old data is untouched.
-    async fn or_drop<T>(&self, outcome: Result<T>) -> Result<T> {
-        let Err(error) = outcome else { return outcome };
-        let error = error.with_target(TargetState::Old);
-        match target::drop_database(&self.admin, self.staging).await {
-            Ok(()) => Err(error),
-            Err(left) => {
-                tracing::warn!(database = self.staging, error = %left.chain(), "a database is left over");
-                Err(error.with_context("left_over_database", self.staging))
-            }
-        }
     }
 }

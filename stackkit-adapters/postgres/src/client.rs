@@ -1,25 +1,14 @@
-//! The only file that opens connections.
+//! A session of the driver, for queries whose answers are small.
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use stackkit_core::{Clock, Error, Phase, Result};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-#[cfg(unix)]
-use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
-use tokio_postgres::config::SslMode;
-use tokio_postgres::tls::{NoTls, TlsConnect};
+use stackkit_core::Result;
+use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Host, PostgresConfig, TlsMode};
-use crate::error::{Handshake, PostgresError, QueryResult};
+use crate::config::PostgresConfig;
+use crate::connect;
+use crate::error::{PostgresError, QueryResult};
 use crate::prepared::Prepared;
-use crate::tls::{Noted, connector};
 
 /// Shown by the server in `pg_stat_activity`.
 pub(crate) const APPLICATION_NAME: &str = "stackkit";
@@ -47,50 +36,22 @@ pub(crate) struct Session {
 impl Session {
     /// Opens a connection to `database` by `deadline`, or within the configured time if that is shorter.
     pub(crate) async fn open(config: &PostgresConfig, database: &str, deadline: Option<Instant>) -> Result<Self> {
-        if let Some(fault) = config.first_error() {
-            return Err(Error::config(fault.message).with_code(fault.code));
-        }
-        let own = Clock::system().instant() + config.connect_timeout;
-        let deadline = deadline.map_or(own, |deadline| deadline.min(own));
-        match &config.host {
-            Host::Tcp(host) => Self::open_tcp(config, host, database, deadline).await,
-            #[cfg(unix)]
-            Host::Unix(_) => {
-                let stream = by(deadline, config, Phase::Connect, UnixStream::connect(config.socket_path())).await?;
-                let stream = stream.map_err(|source| PostgresError::Connect(config.endpoint(), source))?;
-                start(config, database, deadline, stream, (NoTls, SslMode::Disable)).await
+        let started = connect::connect(config, database, deadline).await?;
+        let driver = started.driver;
+        let task = tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
             }
-            #[cfg(not(unix))]
-            Host::Unix(_) => Err(Error::config("this system has no Unix sockets")),
-        }
+        });
+        let (client, major) = (started.client, started.major);
+        Ok(Self { client, major, prepared: Prepared::default(), _driver: AbortOnDropHandle::new(task) })
     }
 
     /// A connection for work that takes as long as it takes, but for waiting for locks.
     pub(crate) async fn open_long(config: &PostgresConfig, database: &str) -> Result<Self> {
         let session = Self::open(config, database, None).await?;
-        let lock_ms = config.lock_timeout.as_millis().max(1);
-        session.execute(&format!("{PREPARE_LONG_SESSION}; SET lock_timeout = {lock_ms}")).await?;
+        session.execute(&prepare_long(config)).await?;
         Ok(session)
-    }
-
-    async fn open_tcp(config: &PostgresConfig, host: &str, database: &str, deadline: Instant) -> Result<Self> {
-        let resolve = tokio::net::lookup_host((host, config.port));
-        let addresses = by(deadline, config, Phase::Dns, resolve).await?;
-        let addresses: Vec<SocketAddr> =
-            addresses.map_err(|source| PostgresError::Resolve(config.endpoint(), source))?.collect();
-        let stream = by(deadline, config, Phase::Connect, connect_any(&addresses)).await?;
-        let stream = stream.map_err(|source| PostgresError::Connect(config.endpoint(), source))?;
-        match config.tls {
-            TlsMode::Disable => start(config, database, deadline, stream, (NoTls, SslMode::Disable)).await,
-            TlsMode::Prefer => {
-                let tls = connector::<TcpStream>(config, host)?;
-                start(config, database, deadline, stream, (tls, SslMode::Prefer)).await
-            }
-            TlsMode::Require | TlsMode::VerifyFull => {
-                let tls = connector::<TcpStream>(config, host)?;
-                start(config, database, deadline, stream, (tls, SslMode::Require)).await
-            }
-        }
     }
 
     /// Runs statements that return nothing of interest, in one round trip.
@@ -120,6 +81,11 @@ impl Session {
     }
 }
 
+/// What a session for long work is prepared with.
+pub(crate) fn prepare_long(config: &PostgresConfig) -> String {
+    format!("{PREPARE_LONG_SESSION}; SET lock_timeout = {}", config.lock_timeout.as_millis().max(1))
+}
+
 /// The text in column `index` of `row`, if it is not NULL.
 pub(crate) fn text(row: &SimpleQueryRow, index: usize) -> Result<&str> {
     Ok(row.get(index).ok_or(PostgresError::Answer("a value that is not null"))?)
@@ -128,78 +94,4 @@ pub(crate) fn text(row: &SimpleQueryRow, index: usize) -> Result<&str> {
 /// The whole number in column `index` of `row`.
 pub(crate) fn number(row: &SimpleQueryRow, index: usize) -> Result<u64> {
     Ok(text(row, index)?.parse().map_err(|_not_a_number| PostgresError::Answer("a whole number"))?)
-}
-
-/// Waits for `future` until `deadline`.
-async fn by<F: Future>(deadline: Instant, config: &PostgresConfig, phase: Phase, future: F) -> Result<F::Output> {
-    let late = |_elapsed| PostgresError::Deadline(config.endpoint(), phase).into();
-    timeout_at(deadline, future).await.map_err(late)
-}
-
-/// Opens a connection to the first address that accepts one.
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Logs in over `stream`.
-async fn start<S, T>(
-    config: &PostgresConfig,
-    database: &str,
-    deadline: Instant,
-    stream: S,
-    (tls, mode): (T, SslMode),
-) -> Result<Session>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: TlsConnect<S>,
-    T::Stream: Send + 'static,
-{
-    let mut driver = tokio_postgres::Config::new();
-    driver.user(&config.user).dbname(database).application_name(APPLICATION_NAME).ssl_mode(mode);
-    if let Some(password) = &config.password {
-        driver.password(password.expose());
-    }
-    let began = Arc::new(AtomicBool::new(false));
-    let noted = Noted { inner: tls, began: began.clone() };
-    let (client, connection) =
-        by(deadline, config, Phase::Auth, driver.connect_raw(stream, noted)).await?.map_err(|source| {
-            let tls_refused = mode == SslMode::Require && !began.load(Ordering::Relaxed);
-            let known = Handshake { tls_refused, has_password: config.password.is_some() };
-            PostgresError::Handshake(config.endpoint(), known, source)
-        })?;
-    let major = connection.parameter("server_version").and_then(major);
-    let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
-        }
-    });
-    Ok(Session { client, major, prepared: Prepared::default(), _driver: AbortOnDropHandle::new(task) })
-}
-
-/// The major version in `15.20 (Debian 15.20-0+deb12u1)` or `18beta1`.
-fn major(version: &str) -> Option<u32> {
-    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
-    version[..end].parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_major_version_is_the_first_number() {
-        assert_eq!(major("15.20 (Debian 15.20-0+deb12u1)"), Some(15));
-        assert_eq!((major("18beta1"), major("17")), (Some(18), Some(17)));
-        assert_eq!((major("devel"), major("")), (None, None));
-    }
 }

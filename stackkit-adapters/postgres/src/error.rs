@@ -20,6 +20,9 @@ pub(crate) enum PostgresError {
     /// The server answered a query with an error, or went away.
     #[error("a query failed")]
     Query(#[source] tokio_postgres::Error),
+    /// The server answered a query of our own session with an error.
+    #[error("a query failed")]
+    Server(Reply),
     /// The deadline passed.
     #[error("the deadline passed")]
     Deadline(Endpoint, Phase),
@@ -29,6 +32,18 @@ pub(crate) enum PostgresError {
     /// The server is older than what the queries read.
     #[error("the server is too old")]
     TooOld(u32),
+}
+
+/// An error as the server words it. The words may hold data: they are only ever a source.
+#[derive(Debug, Clone, Default, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Reply {
+    /// The SQLSTATE.
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) detail: String,
+    /// Where it happened, such as a line of a copy.
+    pub(crate) place: String,
 }
 
 /// What is known about a start-up that failed beyond what the driver tells.
@@ -54,6 +69,10 @@ impl From<PostgresError> for Error {
             }
             PostgresError::Handshake(at, known, source) => located(handshake(known, source), &at),
             PostgresError::Query(source) => query(source),
+            PostgresError::Server(reply) => {
+                let (kind, message) = classify(&reply.code);
+                Self::new(kind, message).with_code(&reply.code).with_phase(Phase::Query).with_source(reply)
+            }
             PostgresError::Deadline(at, phase) => {
                 located(Self::new(ErrorKind::Timeout, "the server did not answer in time"), &at).with_phase(phase)
             }

@@ -1,5 +1,6 @@
 //! Encryption as libpq understands `sslmode`.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,7 @@ use stackkit_core::{Error, Result, tls};
 use tokio_postgres::tls::TlsConnect;
 
 use crate::config::{PostgresConfig, TlsMode};
+use crate::wire::Shared;
 
 /// The rustls configuration of a mode that encrypts.
 fn client_config(config: &PostgresConfig) -> Result<ClientConfig> {
@@ -65,20 +67,31 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// A connector that notes whether the server agreed to begin TLS: the driver's error does not tell.
-pub(crate) struct Noted<T> {
+/// A connector that notes whether the server agreed to begin TLS, which the driver's error does not tell, and keeps a way
+/// to the stream.
+pub(crate) struct Noted<T, S> {
     pub(crate) inner: T,
     pub(crate) began: Arc<AtomicBool>,
+    pub(crate) stream: Shared<S>,
 }
 
-impl<S, T: TlsConnect<S>> TlsConnect<S> for Noted<T> {
-    type Stream = T::Stream;
+impl<S, T> TlsConnect<S> for Noted<T, T::Stream>
+where
+    T: TlsConnect<S>,
+    T::Stream: Send + 'static,
+    T::Future: Send + 'static,
+{
+    type Stream = Shared<T::Stream>;
     type Error = T::Error;
-    type Future = T::Future;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Self::Stream, T::Error>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
         self.began.store(true, Ordering::Relaxed);
-        self.inner.connect(stream)
+        let (encrypted, slot) = (self.inner.connect(stream), self.stream);
+        Box::pin(async move {
+            slot.put(encrypted.await?);
+            Ok(slot)
+        })
     }
 }
 

@@ -25,7 +25,7 @@ const RELATIONS: &str = "\
 
 /// How many objects there are of each kind that a dump carries. Left out is what servers make by themselves, and what
 /// differs between versions: the schema `public`, `plpgsql`, constructors of range types, clones on partitions.
-const OBJECTS: &str = "\
+pub(crate) const OBJECTS: &str = "\
     WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
     member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), \
     relation AS (SELECT c.* FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence <> 't' \
@@ -69,9 +69,14 @@ impl Relation {
 
     /// The name in a census: parts are quoted only where a dot or quote in them could be misread.
     fn path(&self) -> String {
-        let part = |name: &str| if name.contains(['.', '"']) { identifier(name) } else { name.to_owned() };
-        format!("tables.{}.{}", part(&self.schema), part(&self.name))
+        path(&self.schema, &self.name)
     }
+}
+
+/// The name of a table in a census.
+pub(crate) fn path(schema: &str, name: &str) -> String {
+    let part = |name: &str| if name.contains(['.', '"']) { identifier(name) } else { name.to_owned() };
+    format!("tables.{}.{}", part(schema), part(name))
 }
 
 /// The tables of the session's database, as its transaction sees them.

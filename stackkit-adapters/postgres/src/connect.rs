@@ -115,9 +115,9 @@ async fn start<S, T>(
     (tls, mode): (T, SslMode),
 ) -> Result<Started>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
     T: TlsConnect<Shared<S>>,
-    T::Stream: Send + 'static,
+    T::Stream: Send + Sync + 'static,
     T::Future: Send + 'static,
 {
     let mut driver = tokio_postgres::Config::new();

@@ -198,6 +198,32 @@ impl PostgresDump {
     }
 }
 
+impl PostgresDump {
+    /// Whether the dump leaves anything out.
+    pub(crate) fn is_filtered(&self) -> bool {
+        let patterns = [&self.schemas, &self.exclude_schemas, &self.tables, &self.exclude_tables];
+        patterns.iter().any(|patterns| !patterns.is_empty())
+    }
+
+    /// What `pg_dump` is told of what the dump holds.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let patterns = [
+            ("schema", &self.schemas),
+            ("exclude-schema", &self.exclude_schemas),
+            ("table", &self.tables),
+            ("exclude-table", &self.exclude_tables),
+            ("exclude-table-data", &self.exclude_table_data),
+        ];
+        let of = |(option, patterns): (&str, &Vec<String>)| -> Vec<String> {
+            patterns.iter().map(|pattern| format!("--{option}={pattern}")).collect()
+        };
+        let mut arguments: Vec<String> = patterns.into_iter().flat_map(of).collect();
+        arguments.extend((!self.owners).then(|| "--no-owner".to_owned()));
+        arguments.extend((!self.privileges).then(|| "--no-privileges".to_owned()));
+        arguments
+    }
+}
+
 /// Where a restore puts the data.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

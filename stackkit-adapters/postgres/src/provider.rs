@@ -20,7 +20,7 @@ use crate::service::Postgres;
 #[async_trait]
 impl BackupProvider for Postgres {
     async fn begin(&self, cx: &DumpContext) -> Result<Box<dyn Dump>> {
-        Ok(Box::new(self.pin(cx).await.map_err(self.named("begin"))?))
+        self.pin(cx).await.map_err(self.named("begin"))
     }
 
     async fn inspect(&self, artifact: &ArtifactInfo, data: ArtifactReader) -> Result<Inspection> {

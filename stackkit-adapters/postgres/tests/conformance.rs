@@ -16,6 +16,8 @@ mod inventory;
 mod memory;
 #[path = "conformance/physical.rs"]
 mod physical;
+#[path = "conformance/parallel_dump.rs"]
+mod parallel_dump;
 #[path = "conformance/posture.rs"]
 mod posture;
 #[path = "conformance/restore.rs"]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     let cases = [health.as_slice(), backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     let cases = [cases.as_slice(), physical::CASES].concat();
     let cases = [cases.as_slice(), swap::CASES].concat();
+    let cases = [cases.as_slice(), parallel_dump::CASES].concat();
     let case = |(name, run): Case| {
         trial(name, "postgres", async move || {
             // The first step of each case; it tells a missing server apart from a failed case.

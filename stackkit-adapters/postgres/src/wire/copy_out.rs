@@ -9,7 +9,6 @@ use super::{CHUNK_BYTES, Wire, odd};
 use crate::error::PostgresError;
 
 /// A copy under way. One that is dropped before its end leaves the connection of no use.
-#[derive(Debug)]
 pub(crate) struct CopyOut<'a> {
     wire: &'a mut Wire,
     frames: Frames,

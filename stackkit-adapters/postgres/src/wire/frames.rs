@@ -23,7 +23,7 @@ pub(crate) enum Next {
 }
 
 /// Reads rows out of what the server sends.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Frames {
     /// How much of the row under way is still to come.
     left: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Frames {
 }
 
 /// The sum of the hashes of all rows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct RowHash {
     sum: u64,
     /// The hash of the row under way, if it came in pieces.

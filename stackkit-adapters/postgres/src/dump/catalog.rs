@@ -1,0 +1,157 @@
+//! What the catalogs say of the tables of a database.
+
+use std::collections::BTreeMap;
+
+use stackkit_core::{Error, ErrorKind, Result};
+
+use crate::archive::text::{decode, encode};
+use crate::error::PostgresError;
+use crate::sql::identifier;
+use crate::wire::{Row, Wire, value};
+
+/// How many holders of locks an error names.
+const HOLDERS_SHOWN: usize = 5;
+
+/// Tables whose rows a dump may carry, and partitioned ones: what `pg_dump` locks. Of extensions only what they say is
+/// the user's. The order is that of locking, and the same in every dump.
+const TABLES: &str = "\
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, \
+        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+            AND d.objid = c.oid AND d.deptype = 'e') AS member, \
+        has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS readable \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
+        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+            AND d.objid = c.oid AND d.deptype = 'e') \
+            OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))";
+
+/// What a scan of each table has before it: pages, bytes beside them, the access method, and which rows are the user's.
+const FACTS: &str = "\
+    SELECT c.oid, pg_relation_size(c.oid) / current_setting('block_size')::int8, \
+        pg_relation_size(c.oid) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0), \
+        coalesce((SELECT amname = 'heap' FROM pg_catalog.pg_am WHERE oid = c.relam), false), \
+        (SELECT e.extcondition[array_position(e.extconfig, c.oid)] FROM pg_catalog.pg_extension e \
+            WHERE c.oid = ANY (e.extconfig) LIMIT 1) \
+    FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384";
+
+/// Who holds, or waits for, what bars reading: of any table of this database.
+const HOLDERS: &str = "\
+    SELECT format('%I.%I', n.nspname, c.relname), l.pid, coalesce(a.application_name, ''), l.granted \
+    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid() \
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
+        AND c.relkind IN ('r', 'p') ORDER BY l.granted DESC, 1";
+
+/// A table, by the names that the archive's text has for bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) is_partitioned: bool,
+    pub(super) is_unlogged: bool,
+    /// Whether an extension made it.
+    pub(super) is_member: bool,
+    pub(super) is_readable: bool,
+}
+
+impl Table {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            oid: number(row, 0)?,
+            schema: name(row, 1)?,
+            name: name(row, 2)?,
+            is_partitioned: value(row, 3)? == "p",
+            is_unlogged: value(row, 4)? == "u",
+            is_member: value(row, 5)? == "t",
+            is_readable: value(row, 6)? == "t",
+        })
+    }
+
+    /// The name as SQL wants it.
+    pub(super) fn sql(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
+    }
+}
+
+/// What is known of a table before it is read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) pages: u64,
+    /// Of itself and of what it keeps outside of its rows.
+    pub(super) bytes: u64,
+    /// Whether a range of pages can be read.
+    pub(super) is_heap: bool,
+    /// The `WHERE` of a table of an extension's own rows and the user's.
+    pub(super) condition: Option<String>,
+}
+
+/// The tables to lock, as the transaction sees them.
+pub(super) async fn tables(wire: &mut Wire) -> Result<Vec<Table>> {
+    let rows = wire.rows(&format!("{TABLES} ORDER BY 2, 3")).await?;
+    rows.iter().map(Table::read).collect()
+}
+
+/// What is known of each table, by its number.
+pub(super) async fn facts(wire: &mut Wire) -> Result<BTreeMap<u32, Facts>> {
+    let facts = |row: &Row| {
+        let condition = row.get(4).and_then(Option::as_ref).map(|text| decode(text)).filter(|text| !text.is_empty());
+        let is_heap = value(row, 3)? == "t";
+        Ok((number(row, 0)?, Facts { pages: number(row, 1)?, bytes: number(row, 2)?, is_heap, condition }))
+    };
+    wire.rows(FACTS).await?.iter().map(facts).collect()
+}
+
+/// `error`, a lock that was not to be had, with who has it.
+pub(super) async fn name_holders(wire: &mut Wire, error: Error) -> Error {
+    let Ok(rows) = wire.rows(HOLDERS).await else { return error };
+    let shown = |row: &Row| {
+        let (table, pid, application) = (name(row, 0).ok()?, value(row, 1).ok()?.to_owned(), name(row, 2).ok()?);
+        let does = if value(row, 3).ok()? == "t" { "holds" } else { "waits for" };
+        let who = if application.is_empty() { String::new() } else { format!(" ({application})") };
+        Some(format!("pid {pid}{who} {does} {table}"))
+    };
+    let holders: Vec<String> = rows.iter().take(HOLDERS_SHOWN).filter_map(shown).collect();
+    match holders.is_empty() {
+        true => error,
+        false => error.with_context("blockers", holders.join(", ")),
+    }
+}
+
+/// The names of tables that the role may not read.
+pub(super) fn unreadable(tables: &[Table], error: Error) -> Error {
+    let names: Vec<String> =
+        tables.iter().filter(|table| !table.is_readable).take(HOLDERS_SHOWN).map(Table::sql).collect();
+    match names.is_empty() {
+        true => error,
+        false => error.with_context("tables", names.join(", ")),
+    }
+}
+
+/// The whole number in column `index`.
+pub(super) fn number<T: std::str::FromStr>(row: &Row, index: usize) -> Result<T> {
+    Ok(value(row, index)?.parse().map_err(|_not_a_number| PostgresError::Answer("a whole number"))?)
+}
+
+/// The name in column `index`, which may be no UTF-8.
+pub(super) fn name(row: &Row, index: usize) -> Result<String> {
+    let bytes = row.get(index).and_then(Option::as_ref);
+    Ok(decode(bytes.ok_or(PostgresError::Answer("a value that is not null"))?))
+}
+
+/// Locks `tables` for reading, in the transaction that is open.
+pub(super) async fn lock(wire: &mut Wire, tables: &[Table]) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = tables.iter().map(Table::sql).collect();
+    let sql = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", names.join(", ONLY "));
+    wire.execute(&encode(&sql)).await
+}
+
+/// Whether a failed lock was only not to be had now.
+pub(super) fn is_locked(error: &Error) -> bool {
+    error.kind() == ErrorKind::Busy && error.code() == Some("55P03")
+}

@@ -1,0 +1,77 @@
+//! The `COPY` of a table's rows.
+
+use super::units::Range;
+
+/// What the archive says of a table's data: `COPY public.orders (id, note) FROM stdin;`.
+const COPY: &str = "COPY ";
+const FROM: &str = " FROM stdin;";
+
+/// The table and the columns of an entry's data, in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Source<'a> {
+    pub(super) table: &'a str,
+    /// With its parentheses; empty for a table without columns.
+    columns: &'a str,
+}
+
+impl<'a> Source<'a> {
+    /// Reads the statement of an entry.
+    pub(super) fn parse(statement: &'a str) -> Option<Self> {
+        let text = statement.trim_end().strip_suffix(FROM)?.strip_prefix(COPY)?;
+        let mut is_quoted = false;
+        let list = text.find(|c: char| {
+            is_quoted ^= c == '"';
+            c == '(' && !is_quoted
+        });
+        let (table, columns) = text.split_at(list.unwrap_or(text.len()));
+        Some(Self { table: table.trim_end(), columns: columns.trim_end() })
+    }
+
+    /// The statement that writes the rows: all, those that fulfil `condition`, or those of a range of pages.
+    pub(super) fn statement(&self, condition: Option<&str>, range: Option<Range>) -> String {
+        let Self { table, columns } = self;
+        if condition.is_none() && range.is_none() {
+            return format!("COPY {table} {columns} TO STDOUT");
+        }
+        let columns = columns.strip_prefix('(').and_then(|list| list.strip_suffix(')')).unwrap_or_default();
+        let filter = match (condition, range) {
+            (Some(condition), _) => condition.to_owned(),
+            (None, Some(Range { from, to: Some(to) })) => {
+                format!("WHERE ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid")
+            }
+            (None, Some(Range { from, to: None })) => format!("WHERE ctid >= '({from},0)'::pg_catalog.tid"),
+            (None, None) => String::new(),
+        };
+        format!("COPY (SELECT {columns} FROM ONLY {table} {filter}) TO STDOUT")
+    }
+
+    /// The statements that write the rows of a table that this session has not locked yet, or fail at once if somebody
+    /// waits to change it.
+    pub(super) fn locked(&self, copy: &str) -> String {
+        let table = self.table;
+        format!("SAVEPOINT s; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT s; {copy}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_read_and_turned_around() {
+        let source = Source::parse("COPY public.\"a (b\" (id, \"x\"\")\") FROM stdin;\n").expect("a statement");
+        assert_eq!(source, Source { table: "public.\"a (b\"", columns: "(id, \"x\"\")\")" });
+        assert_eq!(source.statement(None, None), "COPY public.\"a (b\" (id, \"x\"\")\") TO STDOUT");
+        let range = Range { from: 8, to: Some(16) };
+        assert_eq!(
+            source.statement(None, Some(range)),
+            "COPY (SELECT id, \"x\"\")\" FROM ONLY public.\"a (b\" WHERE ctid >= '(8,0)'::pg_catalog.tid \
+             AND ctid < '(16,0)'::pg_catalog.tid) TO STDOUT"
+        );
+        let condition = source.statement(Some("WHERE id > 7"), None);
+        assert!(condition.ends_with("FROM ONLY public.\"a (b\" WHERE id > 7) TO STDOUT"), "{condition}");
+        let bare = Source::parse("COPY public.nothing  FROM stdin;\n").expect("a statement");
+        assert_eq!(bare.statement(None, None), "COPY public.nothing  TO STDOUT");
+        assert_eq!(Source::parse("INSERT INTO x"), None);
+    }
+}

@@ -62,7 +62,7 @@ fn theirs(program: &str, name: &str) -> Result<Sample> {
     let mut cases = wrk::load(&format!("http://127.0.0.1:{}/readyz", well.port))?;
     let hanging = Served::start(program, &[name, "hangs"])?;
     cases.extend(named(name, answer(hanging.port)?));
-    Ok(Sample { cases, rss_mib: None })
+    Ok(Sample { cases, ..Sample::default() })
 }
 
 /// A peer's process, which ends with the value.

@@ -69,7 +69,7 @@ fn select_one(case: &str, url: &str, script: &Path) -> Result<Sample> {
     let told = run::read(&line, &env)?;
     let mean = told.lines().find_map(|line| line.strip_prefix("latency average = ")?.strip_suffix(" ms"));
     let mean_ms: f64 = mean.ok_or_else(|| format!("pgbench told no latency:\n{told}"))?.parse()?;
-    Ok(Sample { cases: BTreeMap::from([(case.to_owned(), mean_ms / 1e3)]), rss_mib: None })
+    Ok(Sample { cases: BTreeMap::from([(case.to_owned(), mean_ms / 1e3)]), ..Sample::default() })
 }
 
 /// The host of a URL that is a socket's folder has its slashes encoded.

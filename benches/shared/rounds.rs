@@ -10,11 +10,23 @@ use serde::Serialize;
 
 use crate::Result;
 
-/// One measurement: seconds by case, and the peak memory if it is known.
+/// One measurement: seconds by case, and the peak memory and the cost if they are known.
 #[derive(Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) cases: BTreeMap<String, f64>,
     pub(crate) rss_mib: Option<f64>,
+    pub(crate) cost: Option<Cost>,
+}
+
+/// What a measurement cost, apart from time.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Cost {
+    /// CPU of what was measured, with its children.
+    pub(crate) client_cpu_s: f64,
+    /// CPU of all processes of the server that it talked to.
+    pub(crate) server_cpu_s: f64,
+    /// What it read, from files and sockets alike.
+    pub(crate) client_read_mib: f64,
 }
 
 /// Something that can be measured again and again.
@@ -48,6 +60,10 @@ pub(crate) struct Row {
     /// Above 1 we are faster.
     ratio: f64,
     ours_rss_mib: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ours_cost: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_cost: Option<Cost>,
 }
 
 impl Rounds {
@@ -82,6 +98,7 @@ impl Rounds {
     /// The row of `case` against one peer, if both have measured it.
     fn row(&self, case: &str, peer: &str, (ours, theirs): (&[Sample], &[Sample]), rss: Option<f64>) -> Option<Row> {
         let seconds = |samples: &[Sample]| median(samples.iter().filter_map(|sample| sample.cases.get(case).copied()));
+        let (ours_cost, peer_cost) = (median_cost(ours), median_cost(theirs));
         let (ours, theirs) = (seconds(ours)?, seconds(theirs)?);
         Some(Row {
             bench: self.bench,
@@ -92,6 +109,8 @@ impl Rounds {
             peer_median_s: rounded(theirs),
             ratio: rounded(theirs / ours),
             ours_rss_mib: rss.map(rounded),
+            ours_cost,
+            peer_cost,
         })
     }
 }
@@ -104,6 +123,16 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let upper = *sorted.get(middle)?;
     let lower = if sorted.len().is_multiple_of(2) { sorted[middle - 1] } else { upper };
     Some(f64::midpoint(lower, upper))
+}
+
+/// Each part by itself.
+fn median_cost(samples: &[Sample]) -> Option<Cost> {
+    let of = |part: fn(&Cost) -> f64| median(samples.iter().filter_map(|it| it.cost.as_ref().map(part))).map(rounded);
+    Some(Cost {
+        client_cpu_s: of(|cost| cost.client_cpu_s)?,
+        server_cpu_s: of(|cost| cost.server_cpu_s)?,
+        client_read_mib: of(|cost| cost.client_read_mib)?,
+    })
 }
 
 /// Four significant digits: no bench on a shared machine knows more.
@@ -127,16 +156,20 @@ pub(crate) fn say_error(error: &dyn Error) {
     eprintln!();
 }
 
-/// Prints the rows as a table.
+/// Prints the rows as a table. What they cost is there if it was measured: CPU of client and server, and what the client read.
 pub(crate) fn print(rows: &[Row]) {
+    let with_cost = rows.iter().any(|row| row.ours_cost.is_some());
+    let heads = if with_cost { format!(" {:>20} {:>20}", "ours CPU, read", "peer CPU, read") } else { String::new() };
     println!(
-        "{:<9} {:<16} {:<34} {:>4} {:>12} {:>12} {:>7} {:>9}",
+        "{:<9} {:<16} {:<34} {:>4} {:>12} {:>12} {:>7} {:>9}{heads}",
         "bench", "case", "peer", "runs", "ours", "peer", "ratio", "ours RSS"
     );
     for row in rows {
         let rss = row.ours_rss_mib.map_or_else(|| "-".to_owned(), |mib| format!("{mib:.1} MiB"));
+        let (ours, peer) = (cost(row.ours_cost), cost(row.peer_cost));
+        let costs = if with_cost { format!(" {ours:>20} {peer:>20}") } else { String::new() };
         println!(
-            "{:<9} {:<16} {:<34} {:>4} {:>12} {:>12} {:>7.2} {:>9}",
+            "{:<9} {:<16} {:<34} {:>4} {:>12} {:>12} {:>7.2} {:>9}{costs}",
             row.bench,
             row.case,
             row.peer,
@@ -147,6 +180,11 @@ pub(crate) fn print(rows: &[Row]) {
             rss
         );
     }
+}
+
+fn cost(cost: Option<Cost>) -> String {
+    let shown = |it: Cost| format!("{:.1}+{:.1} s, {:.0} MiB", it.client_cpu_s, it.server_cpu_s, it.client_read_mib);
+    cost.map_or_else(|| "-".to_owned(), shown)
 }
 
 /// Seconds in a unit that a person reads.

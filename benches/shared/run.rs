@@ -36,7 +36,7 @@ pub(crate) fn ours<A: AsRef<OsStr>>(child: &str, case: &str, args: impl IntoIter
     if cases.is_empty() {
         cases.insert(case.to_owned(), wall.as_secs_f64());
     }
-    Ok(Sample { cases, rss_mib: Some(report.rss_kib / 1024.0) })
+    Ok(Sample { cases, rss_mib: Some(report.rss_kib / 1024.0), cost: None })
 }
 
 /// Runs a peer's command line by the shell; `case` is its wall time. It sees `env` as variables.
@@ -50,7 +50,7 @@ pub(crate) fn peer(case: &str, line: &str, env: &[(&str, &Path)]) -> Result<Samp
     if !status.success() {
         return Err(format!("`{line}` ended with {status}").into());
     }
-    Ok(Sample { cases: BTreeMap::from([(case.to_owned(), wall.as_secs_f64())]), rss_mib: None })
+    Ok(Sample { cases: BTreeMap::from([(case.to_owned(), wall.as_secs_f64())]), ..Sample::default() })
 }
 
 /// Runs a command line by the shell and returns its standard output.

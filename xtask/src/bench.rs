@@ -9,15 +9,16 @@ use crate::servers;
 use crate::shell::Run;
 
 /// The bench programs of the workspace's root, and what each can measure.
-const PROGRAMS: [(&str, &[&str]); 3] = [
+const PROGRAMS: [(&str, &[&str]); 4] = [
     ("stores", &["pipeline", "redis", "volume"]),
     ("engine", &["encrypted", "streams", "restore", "verify"]),
     ("health", &["report", "readyz", "probe", "idle", "peers"]),
+    ("postgres", &["dump", "load", "table"]),
 ];
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Only these benches; the default is all
+    /// Only these benches, or all of these programs; the default is all
     #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(names()))]
     names: Vec<String>,
     /// Also write one JSON object per line and case
@@ -41,10 +42,7 @@ pub(crate) fn run(args: &Args) -> Result {
         std::fs::remove_file(file)?;
     }
     for (program, known) in PROGRAMS {
-        let chosen: Vec<&String> = args.names.iter().filter(|name| known.contains(&name.as_str())).collect();
-        if !args.names.is_empty() && chosen.is_empty() {
-            continue;
-        }
+        let Some(chosen) = chosen(program, known, &args.names) else { continue };
         let mut bench = Run::cargo().args(["bench", "--bench", program, "--"]);
         bench = bench.args(chosen).arg("--runs").arg(args.runs.to_string());
         if let Some(file) = &args.json {
@@ -56,6 +54,31 @@ pub(crate) fn run(args: &Args) -> Result {
     Ok(())
 }
 
+/// The benches of a program that are asked for, all if there are none; `None` if it has nothing to do.
+fn chosen<'a>(program: &str, known: &[&str], names: &'a [String]) -> Option<Vec<&'a String>> {
+    if names.is_empty() || names.iter().any(|name| name == program) {
+        return Some(Vec::new());
+    }
+    let chosen: Vec<&String> = names.iter().filter(|name| known.contains(&name.as_str())).collect();
+    (!chosen.is_empty()).then_some(chosen)
+}
+
+/// The programs, and what each can measure.
 fn names() -> Vec<&'static str> {
-    PROGRAMS.iter().flat_map(|(_, names)| names.iter().copied()).collect()
+    PROGRAMS.iter().flat_map(|(program, names)| std::iter::once(*program).chain(names.iter().copied())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_stands_for_all_its_benches() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let known = ["dump", "load"];
+        assert_eq!(chosen("postgres", &known, &names(&[])), Some(Vec::new()));
+        assert_eq!(chosen("postgres", &known, &names(&["postgres"])), Some(Vec::new()));
+        assert_eq!(chosen("postgres", &known, &names(&["idle"])), None);
+        assert_eq!(chosen("postgres", &known, &names(&["idle", "load"])), Some(vec![&"load".to_owned()]));
+    }
 }

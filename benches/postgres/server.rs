@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
+use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server, postgres_server_on};
 use tokio::runtime::Runtime;
 
 use crate::rounds::say;
@@ -45,15 +45,12 @@ impl Server {
         let runtime = Runtime::new()?;
         let options =
             SETTINGS.iter().fold(PostgresOptions::new(), |all, (name, value)| all.with_setting(*name, *value));
-        let mut fixture = runtime.block_on(postgres_server(options))?;
-        let version = runtime.block_on(fixture.query_in("postgres", "show server_version_num"))?;
+        let empty = runtime.block_on(postgres_server(options.clone()))?;
+        let version = runtime.block_on(empty.query_in("postgres", "show server_version_num"))?;
         let version = version.into_iter().flatten().flatten().next().ok_or("the server does not tell its version")?;
         let name = format!("postgres-{version}-scale-{SCALE}-v{VERSION}");
-        let cached = data::cached(&name, |partial| make(&runtime, &mut fixture, partial))?;
-        runtime.block_on(fixture.stop())?;
-        let env = [("FROM", cached.as_path()), ("TO", fixture.socket_dir())];
-        run::peer("", r#"rm -rf "$TO/data"; cp -a "$FROM" "$TO/data"; rm -f "$TO/data/postmaster.pid""#, &env)?;
-        runtime.block_on(fixture.start())?;
+        let data = data::cached(&name, |partial| make(&runtime, empty, partial))?;
+        let fixture = runtime.block_on(postgres_server_on(&data, options))?;
         let postmaster = fixture.pid().ok_or("the server does not run")?;
         Ok(Self { runtime, fixture, postmaster })
     }
@@ -114,23 +111,22 @@ impl Server {
     }
 }
 
-/// Fills the server and copies its data directory to `partial`; the server is started again.
-fn make(runtime: &Runtime, fixture: &mut PostgresServer, partial: &Path) -> Result {
+/// Fills an empty server and copies its data directory to `partial`.
+fn make(runtime: &Runtime, mut server: PostgresServer, partial: &Path) -> Result {
     say("filling PostgreSQL");
-    runtime.block_on(fixture.create_database(DATABASE))?;
+    runtime.block_on(server.create_database(DATABASE))?;
     let script = data::scratch("postgres-sql")?.join("data.sql");
     std::fs::write(&script, SQL.replace(":scale", &SCALE.to_string()))?;
-    let port = PathBuf::from(fixture.port().to_string());
+    let port = PathBuf::from(server.port().to_string());
     let env = [
-        ("BIN", fixture.bin_dir()),
-        ("PGHOST", fixture.socket_dir()),
+        ("BIN", server.bin_dir()),
+        ("PGHOST", server.socket_dir()),
         ("PGPORT", &port),
         ("PGDATABASE", Path::new(DATABASE)),
         ("SQL", &script),
     ];
     run::peer("", r#""$BIN/psql" -X -q -U postgres -v ON_ERROR_STOP=1 -f "$SQL""#, &env)?;
-    runtime.block_on(fixture.stop())?;
-    let data = fixture.socket_dir().join("data");
-    run::peer("", r#"cp -a "$FROM" "$TO""#, &[("FROM", &data), ("TO", partial)])?;
-    Ok(runtime.block_on(fixture.start())?)
+    runtime.block_on(server.stop())?;
+    run::peer("", r#"cp -R "$FROM" "$TO""#, &[("FROM", &server.data_dir()), ("TO", partial)])?;
+    Ok(())
 }

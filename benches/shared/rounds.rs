@@ -25,7 +25,7 @@ pub(crate) struct Cost {
     pub(crate) client_cpu_s: f64,
     /// CPU of all processes of the server that it talked to.
     pub(crate) server_cpu_s: f64,
-    /// What it read, from files and sockets alike.
+    /// What it read from files and pipes; the kernel counts no sockets here.
     pub(crate) client_read_mib: f64,
 }
 

@@ -25,8 +25,8 @@ pub use minio::{BucketKind, MinioServer, find_minio, minio, minio_server};
 pub use net::{BlackHole, RefusedPort, wait_until};
 #[cfg(feature = "postgres")]
 pub use postgres::{
-    PgBouncer, PoolMode, PostgresFixture, PostgresOptions, PostgresServer, pgbouncer, postgres, postgres_kind,
-    postgres_server, postgres_server_on,
+    PgBouncer, PoolMode, PostgresFixture, PostgresOptions, PostgresServer, find_postgres, pgbouncer, postgres,
+    postgres_kind, postgres_server, postgres_server_on,
 };
 #[cfg(feature = "redis")]
 pub use redis::{RedisFixture, RedisOptions, RedisReply, redis, redis_with};

@@ -1,6 +1,12 @@
 //! The adapter against real servers.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a failed expectation fails the case")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a failed expectation fails the case"
+)]
 
 #[path = "conformance/backup.rs"]
 mod backup;
@@ -14,10 +20,10 @@ mod health;
 mod inventory;
 #[path = "conformance/memory.rs"]
 mod memory;
-#[path = "conformance/physical.rs"]
-mod physical;
 #[path = "conformance/parallel_dump.rs"]
 mod parallel_dump;
+#[path = "conformance/physical.rs"]
+mod physical;
 #[path = "conformance/posture.rs"]
 mod posture;
 #[path = "conformance/restore.rs"]
@@ -28,6 +34,8 @@ mod rights;
 mod standby;
 #[path = "conformance/swap.rs"]
 mod swap;
+#[path = "conformance/versions.rs"]
+mod versions;
 #[path = "conformance/vitals.rs"]
 mod vitals;
 
@@ -37,6 +45,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use stackkit_fixtures::conformance::{targets, trial};
+
+use crate::versions::Extent;
 
 /// One case: its name, and what it does.
 type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
@@ -48,13 +58,19 @@ macro_rules! cases {
 pub(crate) use cases;
 
 fn main() -> ExitCode {
-    let health = [health::CASES, vitals::CASES, inventory::CASES, posture::CASES].concat();
-    let cases = [health.as_slice(), backup::CASES, restore::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
-    let cases = [cases.as_slice(), physical::CASES].concat();
-    let cases = [cases.as_slice(), swap::CASES].concat();
-    let cases = [cases.as_slice(), parallel_dump::CASES].concat();
+    versions::run(|extent| stackkit_fixtures::conformance::main(targets::postgres(), trials(extent)))
+}
+
+/// What every version runs, and what those run that are tested in full.
+fn trials(extent: Extent) -> Vec<Trial> {
+    let core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES].concat();
+    let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
+    further.extend(physical::CASES);
+    further.extend(swap::CASES);
+    further.extend(parallel_dump::CASES);
+    let cases = if extent == Extent::Whole { [core, further].concat() } else { core };
     let case = |(name, run): Case| {
-        trial(name, "postgres", async move || {
+        trial(name, stackkit_fixtures::postgres_kind(), async move || {
             // The first step of each case; it tells a missing server apart from a failed case.
             stackkit_fixtures::postgres().await?;
             run().await;
@@ -62,6 +78,9 @@ fn main() -> ExitCode {
         })
     };
     let mut trials: Vec<Trial> = cases.into_iter().map(case).collect();
+    if extent == Extent::Core {
+        return trials;
+    }
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
     let slow_statements = || ignorable(inventory::slow_statements_are_told_by_id);
     trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));
@@ -69,7 +88,7 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("a_primary_and_its_standby_tell_of_each_other", standby));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
-    stackkit_fixtures::conformance::main(targets::postgres(), trials)
+    trials
 }
 
 /// Runs a case that can be ignored for another reason than a missing server.

@@ -25,11 +25,12 @@ const WELL_KNOWN_VERSIONS: [&str; 4] = [
     "/usr/local/opt/postgresql@*/bin",
 ];
 
-/// The program `postgres` of that major version; of the one that the environment names; or the one that is installed.
+/// The program `postgres` of that major version; of the one that the environment variable `STACKKIT_POSTGRES_MAJOR`
+/// names; or the one that is installed. Its tools are in the same directory.
 ///
 /// # Errors
-/// `ToolMissing`; `Config` if the environment names no version.
-pub(super) fn find_postgres(major: Option<u32>) -> Result<PathBuf> {
+/// `ToolMissing`: where it was looked for, and what installs it. `Config` if the environment names no version.
+pub fn find_postgres(major: Option<u32>) -> Result<PathBuf> {
     let found = match major.map_or_else(major_of_environment, |major| Ok(Some(major)))? {
         Some(major) => find_version(major)?,
         None => find_server("postgres", "STACKKIT_POSTGRES_BIN", &[], WELL_KNOWN)?,
@@ -55,7 +56,10 @@ pub fn postgres_kind() -> &'static str {
 /// # Errors
 /// `Config` if it is no number.
 fn major_of_environment() -> Result<Option<u32>> {
-    let Ok(text) = std::env::var(MAJOR_VARIABLE) else { return Ok(None) };
+    let text = std::env::var(MAJOR_VARIABLE).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
+    }
     let fault = |error| Error::config("the major version of PostgreSQL is no number").with_source(error);
     text.parse().map(Some).map_err(|error| fault(error).with_context("variable", MAJOR_VARIABLE))
 }

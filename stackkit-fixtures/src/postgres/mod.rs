@@ -7,7 +7,7 @@ mod pooler;
 mod server;
 mod template;
 
-pub use find::postgres_kind;
+pub use find::{find_postgres, postgres_kind};
 pub use options::PostgresOptions;
 pub use pooler::{PgBouncer, PoolMode, pgbouncer};
 pub use server::{PostgresServer, postgres_server, postgres_server_on};

@@ -1,5 +1,7 @@
 //! Counts what a database holds.
 
+use std::collections::HashSet;
+
 use stackkit_core::{Census, Result};
 
 use crate::client::{Session, number, text};
@@ -14,9 +16,20 @@ const UNREADABLE_SHOWN: usize = 5;
 
 /// Relations whose rows a dump carries, and partitioned tables: what `pg_dump` locks. Members of extensions are made by
 /// `CREATE EXTENSION`; materialized views are computed anew by a restore, so their rows may differ.
+///
+/// Beside a partition stands the topmost table above it that is partitioned by the hash of an enum: such a hash is of the
+/// value's OID, which a restore changes, so `pg_dump` has the rows loaded through the root and they move
+/// (`unsafe_partitions` in `pg_dump.c`).
 const RELATIONS: &str = "\
-    SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.oid \
+    SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.oid, u.nspname AS unit_schema, u.relname AS unit_name \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    LEFT JOIN LATERAL ( \
+        SELECT un.nspname, uc.relname FROM pg_catalog.pg_partition_ancestors(c.oid) WITH ORDINALITY a(relid, height) \
+        JOIN pg_catalog.pg_partitioned_table t ON t.partrelid = a.relid JOIN pg_catalog.pg_class uc ON uc.oid = a.relid \
+        JOIN pg_catalog.pg_namespace un ON un.oid = uc.relnamespace WHERE t.partclass::oid[] && ARRAY( \
+            SELECT oc.oid FROM pg_catalog.pg_opclass oc JOIN pg_catalog.pg_am am ON am.oid = oc.opcmethod \
+            WHERE oc.opcname = 'enum_ops' AND am.amname = 'hash') \
+        ORDER BY a.height DESC LIMIT 1) u ON c.relispartition AND c.relkind = 'r' \
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
         AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
@@ -59,6 +72,8 @@ pub(crate) struct Relation {
     name: String,
     is_partitioned: bool,
     is_unlogged: bool,
+    /// The table within which a restore may move its rows.
+    unit: Option<(String, String)>,
 }
 
 impl Relation {
@@ -67,9 +82,19 @@ impl Relation {
         format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 
-    /// The name in a census: parts are quoted only where a dot or quote in them could be misread.
+    /// The name in a census, shared by partitions between which rows may move: parts are quoted only where a dot or
+    /// quote in them could be misread.
     fn path(&self) -> String {
-        path(&self.schema, &self.name)
+        let (schema, name) = self.unit.as_ref().map_or((&self.schema, &self.name), |(schema, name)| (schema, name));
+        path(schema, name)
+    }
+
+    /// What to count it in: itself without its children, or the whole table within which its rows may move.
+    fn counted(&self) -> String {
+        match &self.unit {
+            Some((schema, name)) => format!("{}.{}", identifier(schema), identifier(name)),
+            None => format!("ONLY {}", self.sql()),
+        }
     }
 }
 
@@ -87,6 +112,7 @@ pub(crate) async fn relations(session: &Session) -> Result<Vec<Relation>> {
             name: text(row, 1)?.to_owned(),
             is_partitioned: text(row, 2)? == "p",
             is_unlogged: text(row, 3)? == "u",
+            unit: row.get(5).zip(row.get(6)).map(|(schema, name)| (schema.to_owned(), name.to_owned())),
         })
     };
     session.rows(RELATIONS).await?.iter().map(read).collect()
@@ -114,7 +140,10 @@ pub(crate) struct Depth {
 pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth) -> Result<Census> {
     let mut census = Census::new();
     let has_no_rows = |relation: &Relation| relation.is_partitioned || (depth.standby && relation.is_unlogged);
-    let relations: Vec<&Relation> = relations.iter().filter(|relation| !has_no_rows(relation)).collect();
+    let mut units = HashSet::new();
+    let is_first_of_unit = |relation: &&Relation| relation.unit.is_none() || units.insert(relation.unit.clone());
+    let relations = relations.iter().filter(|relation| !has_no_rows(relation));
+    let relations: Vec<&Relation> = relations.filter(is_first_of_unit).collect();
     for batch in relations.chunks(TABLES_PER_QUERY) {
         let sql: Vec<String> = batch.iter().map(|relation| count_sql(relation, depth.digests)).collect();
         let rows = session.rows(&sql.join(";")).await?;
@@ -131,7 +160,7 @@ pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth
     Ok(census)
 }
 
-/// Counts a table itself, without its children. The digest is the SHA-256 of the sum of all rows' 64-bit hashes:
+/// Counts a table. The digest is the SHA-256 of the sum of all rows' 64-bit hashes:
 /// it does not depend on their order. `(t.*)` is the row even where a column is called `t`.
 fn count_sql(relation: &Relation, digest: bool) -> String {
     let digest = match digest {
@@ -141,7 +170,7 @@ fn count_sql(relation: &Relation, digest: bool) -> String {
         }
         false => "NULL",
     };
-    format!("SELECT count(*), {digest} FROM ONLY {} AS t", relation.sql())
+    format!("SELECT count(*), {digest} FROM {} AS t", relation.counted())
 }
 
 /// Counts a whole database in one snapshot, over a connection of its own.
@@ -159,7 +188,7 @@ mod tests {
     use super::*;
 
     fn relation(schema: &str, name: &str) -> Relation {
-        Relation { schema: schema.into(), name: name.into(), is_partitioned: false, is_unlogged: false }
+        Relation { schema: schema.into(), name: name.into(), is_partitioned: false, is_unlogged: false, unit: None }
     }
 
     #[test]

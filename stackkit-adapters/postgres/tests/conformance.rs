@@ -34,6 +34,8 @@ mod rights;
 mod standby;
 #[path = "conformance/swap.rs"]
 mod swap;
+#[path = "conformance/torture/mod.rs"]
+mod torture;
 #[path = "conformance/versions.rs"]
 mod versions;
 #[path = "conformance/vitals.rs"]
@@ -68,6 +70,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(physical::CASES);
     further.extend(swap::CASES);
     further.extend(parallel_dump::CASES);
+    further.extend(torture::CASES);
     let cases = if extent == Extent::Whole { [core, further].concat() } else { core };
     let case = |(name, run): Case| {
         trial(name, stackkit_fixtures::postgres_kind(), async move || {

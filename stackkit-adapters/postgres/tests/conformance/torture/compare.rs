@@ -1,0 +1,115 @@
+//! Two databases compared by what `pg_dump` says of them, and a dump read by `pg_restore`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use stackkit_core::backup::ArtifactSource;
+use stackkit_core::process::Tool;
+use stackkit_fixtures::PostgresServer;
+use tokio::io::AsyncReadExt;
+
+use crate::memory::Memory;
+use crate::torture::{TOOL_LIMIT, tool};
+
+/// How many differences a failed case shows.
+const SHOWN: usize = 5;
+/// How much of each.
+const SHOWN_CHARS: usize = 400;
+
+/// What `pg_dump` says of a database, without what depends on the order of its making.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    /// The statements, entry by entry.
+    entries: Vec<String>,
+    /// The rows of each `COPY` statement. Those of several partitions are one where they go through the root.
+    rows: BTreeMap<String, Vec<String>>,
+}
+
+impl Picture {
+    pub(crate) async fn of(server: &PostgresServer, database: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("dump.sql");
+        let tool = tool(server, "pg_dump").arg(format!("--dbname={database}")).arg("--file").arg(&file);
+        tool.output(TOOL_LIMIT).await.unwrap_or_else(|error| panic!("{database}: {}", error.chain()));
+        Self::read(&std::fs::read(file).expect("a dump"))
+    }
+
+    /// Reads a plain dump, byte by byte: not every encoding is UTF-8.
+    fn read(text: &[u8]) -> Self {
+        let text: String = text.iter().map(|byte| char::from(*byte)).collect();
+        let mut entries = vec![String::new()];
+        let mut rows = BTreeMap::<String, Vec<String>>::new();
+        let mut lines = text.split('\n');
+        while let Some(line) = lines.next() {
+            if line.starts_with("-- Name: ") || line.starts_with("-- Data for Name: ") {
+                entries.push(String::new());
+            }
+            if line.starts_with("COPY ") && line.ends_with(" FROM stdin;") {
+                let of_table = rows.entry(line.to_owned()).or_default();
+                of_table.extend(lines.by_ref().take_while(|line| *line != "\\.").map(str::to_owned));
+                of_table.sort_unstable();
+            } else if !line.starts_with("\\restrict ") && !line.starts_with("\\unrestrict ") && line != "--" {
+                let entry = entries.last_mut().expect("never empty");
+                entry.push_str(line);
+                entry.push('\n');
+            }
+        }
+        entries.iter_mut().for_each(|entry| entry.truncate(entry.trim_end().len()));
+        entries.sort_unstable();
+        Self { entries, rows }
+    }
+
+    /// Fails where they differ, and shows where.
+    pub(crate) fn assert_same(&self, restored: &Self, what: &str) {
+        let [before, after] = [self, restored].map(|picture| picture.entries.iter().collect::<BTreeSet<_>>());
+        let lost = before.difference(&after).map(|entry| ("lost", *entry));
+        let new = after.difference(&before).map(|entry| ("new", *entry));
+        let mut differences: Vec<String> =
+            lost.chain(new).map(|(what, text)| format!("{what}: {}", cut(text))).collect();
+        for (table, rows) in &self.rows {
+            let after = restored.rows.get(table).map(Vec::as_slice).unwrap_or_default();
+            if rows != after {
+                let missing = rows.iter().find(|row| after.binary_search(row).is_err()).map_or("", |row| cut(row));
+                let count = (rows.len(), after.len());
+                differences.push(format!("{table} {count:?} rows, a lost one: {missing}"));
+            }
+        }
+        if let Some(table) = restored.rows.keys().find(|table| !self.rows.contains_key(*table)) {
+            differences.push(format!("new: {table}"));
+        }
+        differences.truncate(SHOWN);
+        assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
+        assert_eq!(self.entries.len(), restored.entries.len(), "{what}: as many entries");
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN_CHARS)]
+}
+
+/// Puts a dump together in a directory as its documentation tells, and gives what `pg_restore` reads.
+pub(crate) async fn by_hand(dump: &Memory, directory: &Path) -> std::path::PathBuf {
+    for info in dump.artifacts() {
+        let name = info.spec.name.to_string();
+        let mut bytes = Vec::new();
+        dump.open(&info.spec.name).await.expect("an artifact").read_to_end(&mut bytes).await.expect("its bytes");
+        std::fs::write(directory.join(&name), bytes).expect("a file");
+        if name == "database.dump" {
+            return directory.join(name);
+        }
+    }
+    let script = "set -e; for tar in *.tar; do [ -e \"$tar\" ] && tar -xf \"$tar\" && rm \"$tar\"; done; \
+        for part in *.dat.000; do [ -e \"$part\" ] && cat \"${part%.000}\".[0-9]* > \"${part%.000}\" \
+        && rm \"$part\" ; done; true";
+    let shell = Tool::new("/bin/sh").directory(directory).args(["-c", script]);
+    shell.output(TOOL_LIMIT).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+    directory.to_owned()
+}
+
+/// Restores with the `pg_restore` of `tools` into a new database of `server`.
+pub(crate) async fn pg_restore(server: &PostgresServer, args: &[&str], archive: &Path, database: &str) {
+    server.create_database(database).await.expect("a database");
+    let tool = tool(server, "pg_restore").args(args).arg("--exit-on-error");
+    let tool = tool.arg(format!("--dbname={database}")).arg(archive);
+    tool.output(TOOL_LIMIT).await.unwrap_or_else(|error| panic!("pg_restore {args:?}: {}", error.chain()));
+}

@@ -1,0 +1,23 @@
+-- Extensions of the vendor's contrib package.
+create schema ext; create schema ext2;
+set search_path = ext, public;
+create extension hstore schema ext; create extension pg_trgm schema ext; create extension pgcrypto schema ext2; create extension citext;
+create extension ltree schema ext; create extension cube schema ext; create extension btree_gist schema ext; create extension btree_gin schema ext;
+create extension intarray schema ext; create extension unaccent schema ext; create extension bloom schema ext; create extension isn schema ext2;
+create extension seg schema ext2; create extension lo schema ext; create extension tablefunc schema ext2; create extension earthdistance schema ext;
+create extension file_fdw schema ext2; create extension postgres_fdw schema ext2; create extension "uuid-ossp" schema ext2; create extension dict_int schema ext2;
+comment on extension hstore is 'pairs'; grant execute on function ext.hstore(text, text) to torture_reader; revoke execute on function ext2.gen_salt(text) from public;
+create table uses (h hstore, hs hstore[], c citext, l ltree, lq lquery, cu cube, i ext2.isbn13, s ext2.seg, lob lo, n int, t text, ia int[]);
+insert into uses values (E'"a \\" b"=>"x,y=>", "\\\\"=>NULL, ""=>"", "\\."=>"ü\n"', array[''::hstore, 'a=>1'], 'ÄbC', 'Top.Sub_1.x', '*.a@|b*{1,2}.!c', '(1,NaN),(2e300,-0)', '978-0-393-04002-9', '1.50(+-)0.1', null, 1, 'trigram', '{1,2}');
+create index on uses using gin (t gin_trgm_ops); create index on uses using gist (t gist_trgm_ops (siglen = 32), n); create index on uses using gist (h);
+create index on uses using gist (l gist_ltree_ops (siglen = 100)); create index on uses using gist (cu); create index on uses using gin (n, t);
+create index on uses using gin (ia gin__int_ops); create index on uses using bloom (n) with (length = 64, col1 = 3); create unique index on uses (c);
+alter table uses add exclude using gist (n with =, cu with &&);
+create trigger lo_gone before update or delete on uses for each row execute function ext.lo_manage(lob);
+create server files foreign data wrapper file_fdw; create foreign table passwords (line text) server files options (filename '/nonexistent', format 'text');
+create server elsewhere foreign data wrapper postgres_fdw options (host '/nowhere', dbname 'x', extensions 'hstore');
+create user mapping for current_user server elsewhere options ("user" 'u', password 'p');
+create foreign table remote (x int options (column_name 'y'), h ext.hstore) server elsewhere options (table_name 'odd "x"');
+create text search configuration plain (copy = simple); alter text search configuration plain alter mapping for word, asciiword with unaccent, simple;
+create function ext.without_accents(text) returns text language sql immutable parallel safe as $$ select ext.unaccent('ext.unaccent', $1) $$;
+create index on uses (ext.without_accents(t)); create table ext.not_of_it (x int);

@@ -1,0 +1,53 @@
+//! The hardest test of a backup: every class of object and every odd value, dumped, restored and compared by the
+//! vendor's own tools.
+
+mod compare;
+mod objects;
+
+use std::time::Duration;
+
+use stackkit_core::process::Tool;
+use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
+use stackkit_postgres::{Engine, Postgres, PostgresConfig, PostgresDump, PostgresRestore};
+
+pub(crate) use objects::CASES;
+
+/// Far more than any tool needs here; a busy machine must not fail a case.
+const TOOL_LIMIT: Duration = Duration::from_secs(120);
+
+/// The engines that every comparison is made with.
+const ENGINES: [Engine; 1] = [Engine::PgDump];
+
+/// A server of its own: the schema has roles, a tablespace and a subscription, which belong to the cluster.
+async fn server() -> PostgresServer {
+    let options = PostgresOptions::new().with_setting("allow_in_place_tablespaces", "on");
+    let server = postgres_server(options).await.expect("a server");
+    run_file(&server, "postgres", "cluster").await;
+    server
+}
+
+/// A program of the server's own version, told where the server is.
+fn tool(server: &PostgresServer, program: &str) -> Tool {
+    let tool = Tool::new(server.bin_dir().join(program)).args(["-U", "postgres", "-h"]).arg(server.socket_dir());
+    tool.arg("-p").arg(server.port().to_string())
+}
+
+/// Runs `torture/NAME.sql`, each statement as a transaction of its own.
+async fn run_file(server: &PostgresServer, database: &str, name: &str) {
+    let file = format!("{}/tests/conformance/torture/{name}.sql", env!("CARGO_MANIFEST_DIR"));
+    let psql = tool(server, "psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-d", database]);
+    psql.args(["-f", &file]).output(TOOL_LIMIT).await.unwrap_or_else(|error| panic!("{name}: {}", error.chain()));
+}
+
+/// A handle on a database, which dumps by `engine`.
+fn service(server: &PostgresServer, database: &str, engine: Engine) -> Postgres {
+    Postgres::new(config(server, database, engine))
+}
+
+fn config(server: &PostgresServer, database: &str, engine: Engine) -> PostgresConfig {
+    let config = PostgresConfig::from_url(&server.url_of("postgres")).expect("a URL").with_database(database);
+    config
+        .with_dump(PostgresDump::new().with_engine(engine).with_row_hashes(true))
+        .with_restore(PostgresRestore::new().with_force(true))
+        .with_content_digests(true)
+}

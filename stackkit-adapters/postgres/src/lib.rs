@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod dump;
 mod error;
+mod export;
 mod inspect;
 #[allow(dead_code, reason = "the engine that writes and reads it comes with the next changes")]
 mod layout;
@@ -35,6 +36,7 @@ pub use archive::Archive;
 pub use config::{
     CONNECT_TIMEOUT_DEFAULT, IDENTIFIER_BYTES_MAX, LOCK_TIMEOUT_DEFAULT, PORT_DEFAULT, PostgresConfig, TlsMode,
 };
+pub use export::{ExportCompression, ExportFormat, ExportOptions, ExportReport, ExportTo, export};
 pub use options::{
     Databases, Engine, Globals, JOBS_MAX_DEFAULT, Owners, PostgresDump, PostgresRestore, SPLIT_BYTES_DEFAULT, Strategy,
 };

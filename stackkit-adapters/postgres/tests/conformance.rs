@@ -8,6 +8,8 @@
     reason = "a failed expectation fails the case"
 )]
 
+#[path = "conformance/archives.rs"]
+mod archives;
 #[path = "conformance/backup.rs"]
 mod backup;
 #[path = "conformance/edges.rs"]
@@ -71,6 +73,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(swap::CASES);
     further.extend(parallel_dump::CASES);
     further.extend(torture::CASES);
+    further.extend(archives::CASES);
     let cases = if extent == Extent::Whole { [core, further].concat() } else { core };
     let case = |(name, run): Case| {
         trial(name, stackkit_fixtures::postgres_kind(), async move || {
@@ -91,6 +94,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(Trial::ignorable_test("a_primary_and_its_standby_tell_of_each_other", standby));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
+    let others = archives::OTHERS.iter();
+    trials.extend(others.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
     trials
 }
 

@@ -113,7 +113,8 @@ pub(super) async fn sizes_of_folder(folder: &Folder, list: &str) -> Result<Sizes
             }
         }
     }
-    match line.is_empty() {
+    // Without large objects there is no list.
+    match line.is_empty() && !sizes.is_empty() {
         true => Ok(sizes.into()),
         false => Err(bad_list()),
     }
@@ -121,9 +122,9 @@ pub(super) async fn sizes_of_folder(folder: &Folder, list: &str) -> Result<Sizes
 
 async fn size_of(folder: &Folder, number: u32) -> Result<u64> {
     let name = file_name(number);
-    match folder.stored(&name).await? {
-        (bytes, true) => Ok(bytes),
-        _compressed => folder.open(&name).await?.measure().await,
+    match folder.plain_bytes(&name).await? {
+        Some(bytes) => Ok(bytes),
+        None => folder.open(&name).await?.measure().await,
     }
 }
 

@@ -108,11 +108,11 @@ impl<'a> Foreign<'a> {
         let mut tables = learned.tables;
         for table in &mut tables {
             let id = table.file.dump_id;
-            let (bytes, is_exact) = folder.stored(&data_name(id)).await?;
-            if let (true, Some(part)) = (is_exact, table.file.parts.first_mut()) {
-                part.bytes = Some(bytes);
+            let bytes = folder.plain_bytes(&data_name(id)).await?;
+            if let Some(part) = table.file.parts.first_mut() {
+                part.bytes = bytes;
             }
-            builder.add(&data_name(id), formats::ROWS, bytes, File::Rows { id, at: 0 })?;
+            builder.add(&data_name(id), formats::ROWS, bytes.unwrap_or(0), File::Rows { id, at: 0 })?;
         }
         for (id, list, _) in &learned.blobs {
             let sizes = blobs::sizes_of_folder(&folder, list).await?;

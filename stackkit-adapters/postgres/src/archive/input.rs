@@ -15,7 +15,7 @@ use tokio_util::io::StreamReader;
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
 /// A buffered reader that knows where it is.
-pub(super) struct Input {
+pub(crate) struct Input {
     reader: ArtifactReader,
     buffer: BytesMut,
     /// Where the buffer begins in the archive.
@@ -24,35 +24,35 @@ pub(super) struct Input {
 
 impl Input {
     /// Reads `reader`, which stands at `position` of the archive.
-    pub(super) fn new(reader: ArtifactReader, position: u64) -> Self {
+    pub(crate) fn new(reader: ArtifactReader, position: u64) -> Self {
         Self { reader, buffer: BytesMut::new(), position }
     }
 
     /// Where the next byte is in the archive.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// What is in memory.
-    pub(super) fn buffered(&self) -> &[u8] {
+    pub(crate) fn buffered(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Reads on; `false` at the end.
-    pub(super) async fn more(&mut self) -> Result<bool> {
+    pub(crate) async fn more(&mut self) -> Result<bool> {
         self.buffer.reserve(PIECE_BYTES);
         Ok(self.reader.read_buf(&mut self.buffer).await.map_err(of_io)? > 0)
     }
 
     /// Leaves `count` bytes of the buffer behind.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         let count = count.min(self.buffer.len());
         self.buffer.advance(count);
         self.position += count as u64;
     }
 
     /// The next bytes, at least one and at most `limit`; nothing at the end.
-    pub(super) async fn piece(&mut self, limit: u64) -> Result<Option<Bytes>> {
+    pub(crate) async fn piece(&mut self, limit: u64) -> Result<Option<Bytes>> {
         if self.buffer.is_empty() && !self.more().await? {
             return Ok(None);
         }
@@ -63,7 +63,7 @@ impl Input {
     }
 
     /// Exactly `count` bytes, which must be few.
-    pub(super) async fn exact(&mut self, count: usize) -> Result<Bytes> {
+    pub(crate) async fn exact(&mut self, count: usize) -> Result<Bytes> {
         while self.buffer.len() < count {
             if !self.more().await? {
                 return Err(cut());
@@ -74,12 +74,12 @@ impl Input {
     }
 
     /// The next byte; nothing at the end.
-    pub(super) async fn byte(&mut self) -> Result<Option<u8>> {
+    pub(crate) async fn byte(&mut self) -> Result<Option<u8>> {
         Ok(self.piece(1).await?.and_then(|piece| piece.first().copied()))
     }
 
     /// A sign byte and a little-endian magnitude of `int_bytes`, which must be none below zero.
-    pub(super) async fn int(&mut self, int_bytes: usize) -> Result<u32> {
+    pub(crate) async fn int(&mut self, int_bytes: usize) -> Result<u32> {
         let bytes = self.exact(1 + int_bytes).await?;
         let is_negative = bytes.first() != Some(&0);
         let magnitude = bytes.iter().skip(1).rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
@@ -98,7 +98,7 @@ pub(super) fn cut() -> Error {
 }
 
 /// The storage's own error travels inside that of the reader.
-pub(super) fn of_io(error: io::Error) -> Error {
+pub(crate) fn of_io(error: io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the archive", error))
 }
 

@@ -16,12 +16,14 @@ pub(crate) mod text;
 mod toc;
 pub(crate) mod write;
 
+pub(crate) use input::{Input, of_io};
 #[cfg(test)]
 pub(crate) use read::samples;
 pub(crate) use read::{entry, header};
 pub use source::Archive;
 #[allow(unused_imports, reason = "restores read it with the next changes")]
 pub(crate) use source::{AsLayout, as_layout};
+pub(crate) use toc::TocStream;
 
 use crate::tools::Version;
 

@@ -62,10 +62,10 @@ impl Folder {
         Data::of_file(input, bytes, compression)
     }
 
-    /// How many bytes it takes there, and whether that is what it holds.
-    pub(super) async fn stored(&self, name: &str) -> Result<(u64, bool)> {
+    /// How many bytes it holds, if that can be told without decompressing it.
+    pub(super) async fn plain_bytes(&self, name: &str) -> Result<Option<u64>> {
         let (_, bytes, compression) = self.find(name).await?;
-        Ok((bytes, compression == Compression::None))
+        Ok((compression == Compression::None).then_some(bytes))
     }
 
     async fn find(&self, name: &str) -> Result<(Input, u64, Compression)> {

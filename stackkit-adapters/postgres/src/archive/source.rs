@@ -17,7 +17,7 @@ use crate::layout;
 ///
 /// Its artifacts are those of a dump by [`Engine::Parallel`](crate::Engine::Parallel), so that every restore reads
 /// them. Nothing is unpacked to a disk. Archives with gzip, lz4 or zstd inside need the feature `codecs`. An artifact's
-/// `plain_bytes` is exact where nothing is compressed and else a lower bound, 0 in a custom archive; it has no hash.
+/// `plain_bytes` is 0 where only decompressing tells it, and in a custom archive; no artifact has a hash.
 ///
 /// ```no_run
 /// # async fn example() -> stackkit_core::Result<()> {

@@ -96,6 +96,35 @@ fn number(field: &[u8]) -> Option<u64> {
     u64::from_str_radix(text, 8).ok()
 }
 
+/// The longest extended header that is believed: it holds a size and a name.
+const EXTENDED_BYTES_MAX: u64 = 64 * 1024;
+
+/// The next file: its name, and how many bytes follow; nothing at the end. What an extended header of pax says of it
+/// goes first.
+///
+/// # Errors
+/// `Integrity` if there is no header.
+pub(crate) async fn member(input: &mut Input) -> Result<Option<(String, u64)>> {
+    let (mut long_name, mut long_size) = (None, None);
+    loop {
+        let block = input.exact(BLOCK_BYTES).await?;
+        let Some((name, bytes)) = parse(&block)? else { return Ok(None) };
+        if block.get(KIND) != Some(&b'x') {
+            return Ok(Some((long_name.unwrap_or(name), long_size.unwrap_or(bytes))));
+        }
+        let length = usize::try_from(bytes.min(EXTENDED_BYTES_MAX)).unwrap_or_default();
+        let records = input.exact(length + padding(bytes)).await?;
+        let records = String::from_utf8_lossy(&records);
+        let value = |key: &str| {
+            let find =
+                |line: &str| line.split_once(' ').and_then(|(_, pair)| pair.strip_prefix(key)).map(str::to_owned);
+            records.lines().find_map(find)
+        };
+        long_name = value("path=").or(long_name);
+        long_size = value("size=").and_then(|size| size.parse().ok()).or(long_size);
+    }
+}
+
 /// Where each member is: name, place of its bytes, how many.
 ///
 /// # Errors

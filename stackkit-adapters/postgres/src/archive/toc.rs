@@ -9,7 +9,7 @@ use super::{Entry, Header, read};
 const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A table of contents under way. One entry is in memory at a time.
-pub(super) struct TocStream {
+pub(crate) struct TocStream {
     input: Input,
     header: Header,
     read: u64,
@@ -20,12 +20,12 @@ impl TocStream {
     ///
     /// # Errors
     /// `Integrity` if the bytes are no archive or end; `Unsupported` for a format that is not known.
-    pub(super) async fn open(mut input: Input) -> Result<Self> {
+    pub(crate) async fn open(mut input: Input) -> Result<Self> {
         let header = parsed(&mut input, read::header).await?;
         Ok(Self { input, header, read: 0 })
     }
 
-    pub(super) fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
@@ -33,7 +33,7 @@ impl TocStream {
     ///
     /// # Errors
     /// `Integrity` if it can't be read, or is cut.
-    pub(super) async fn next(&mut self) -> Result<Option<Entry>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Entry>> {
         if self.read >= self.header.entries {
             return Ok(None);
         }
@@ -44,7 +44,7 @@ impl TocStream {
     }
 
     /// What follows.
-    pub(super) fn into_input(self) -> Input {
+    pub(crate) fn into_input(self) -> Input {
         self.input
     }
 }

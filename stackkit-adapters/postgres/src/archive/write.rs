@@ -161,8 +161,15 @@ fn impossible(what: &str) -> Error {
     Error::new(ErrorKind::Unsupported, "the archive can't hold this much").with_context("what", what)
 }
 
+/// A number as it stands between the blocks of a custom archive.
+pub(crate) fn number(value: i32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + usize::from(INT_BYTES));
+    int(&mut out, value);
+    out
+}
+
 /// A sign byte and a little-endian magnitude.
-pub(super) fn int(out: &mut Vec<u8>, value: i32) {
+fn int(out: &mut Vec<u8>, value: i32) {
     out.push(u8::from(value < 0));
     out.extend(value.unsigned_abs().to_le_bytes());
 }

@@ -106,6 +106,13 @@ pub(crate) struct Part {
     pub(crate) bytes: Option<u64>,
 }
 
+impl Part {
+    /// Where it ends in the artifact's plain bytes, if somebody measured it.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.bytes.map(|bytes| self.offset.saturating_add(bytes))
+    }
+}
+
 impl Layout {
     /// Reads and checks `contents.json`.
     ///

@@ -1,13 +1,12 @@
 //! What a restore would do.
 
-use stackkit_core::backup::{
-    ArtifactName, ArtifactSource, OldData, PlannedAction, RestoreAction, RestoreOptions, RestorePlan,
-};
+use stackkit_core::backup::{ArtifactSource, OldData, PlannedAction, RestoreAction, RestoreOptions, RestorePlan};
 use stackkit_core::{Clock, Error, ErrorKind, Result, Service};
 
 use crate::client::{Session, text};
-use crate::dump::{ARTIFACT, Server};
+use crate::dump::Server;
 use crate::inspect;
+use crate::restore::Dumped;
 use crate::service::Postgres;
 use crate::sql::{literal, suffixed};
 use crate::target::{self, Target};
@@ -34,10 +33,8 @@ const STAMP_BYTES: usize = 19;
 
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
-        let name = ArtifactName::new(ARTIFACT)?;
-        let artifact = source.info(&name)?;
-        inspect::check_format(artifact)?;
-        let contents = inspect::contents(source.open(&name).await?).await?;
+        let dumped = Dumped::read(source).await?;
+        let contents = &dumped.contents;
         let admin = target::open_admin(self.config()).await?;
         let server = Server::of(&admin).await?;
         if server.standby {
@@ -47,17 +44,19 @@ impl Postgres {
         let target = target::find(&admin, &self.config().database).await?;
 
         let mut plan = RestorePlan::new(self.id().clone(), self.kind(), fingerprint);
-        plan.artifacts.push(name);
+        plan.artifacts = source.artifacts().iter().map(|artifact| artifact.name().clone()).collect();
         plan.old_data = options.old_data;
         self.add_actions(&mut plan, target.as_ref());
-        let needs = Needs { admin: &admin, contents: &contents, database: &self.config().database };
+        let needs = Needs { admin: &admin, contents, database: &self.config().database };
         plan.missing = needs.missing(target.as_ref()).await?;
-        match restorer(self, &contents, &server).await {
-            Ok(_tool) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::ToolMissing | ErrorKind::Incompatible) => {
-                plan.missing.push(error.to_string());
+        if dumped.layout.is_none() {
+            match restorer(self, contents, &server).await {
+                Ok(_tool) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::ToolMissing | ErrorKind::Incompatible) => {
+                    plan.missing.push(error.to_string());
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
         plan.warnings = needs.warnings(&server, target.is_some()).await?;
         Ok(plan)

@@ -89,7 +89,7 @@ impl TocReader {
             let Some((entry, used)) = archive::entry(&contents.header, &self.buffer)? else { return self.wait() };
             self.buffer.advance(used);
             self.entries_read += 1;
-            contents.note(entry);
+            contents.note(&entry);
         }
         self.buffer = BytesMut::new();
         Ok(())
@@ -116,16 +116,23 @@ impl Contents {
         }
     }
 
-    fn note(&mut self, entry: Entry) {
+    /// What a whole table of contents tells.
+    pub(crate) fn of(header: &Header, entries: &[Entry]) -> Self {
+        let mut contents = Self::new(header.clone());
+        entries.iter().for_each(|entry| contents.note(entry));
+        contents
+    }
+
+    fn note(&mut self, entry: &Entry) {
         self.kinds.add(&format!("entries.{}", entry.kind.to_lowercase().replace(' ', "_")), 1);
         if !entry.owner.is_empty()
             && let Err(place) = self.owners.binary_search(&entry.owner)
         {
-            self.owners.insert(place, entry.owner);
+            self.owners.insert(place, entry.owner.clone());
         }
         match entry.kind.as_str() {
-            "EXTENSION" => self.extensions.push(entry.tag),
-            "DATABASE" => self.create_database = Some(entry.definition),
+            "EXTENSION" => self.extensions.push(entry.tag.clone()),
+            "DATABASE" => self.create_database = Some(entry.definition.clone()),
             "DATABASE PROPERTIES" => self.has_database_properties = true,
             "ACL" | "COMMENT" if entry.tag.starts_with("DATABASE ") => self.has_database_properties = true,
             _ => {}

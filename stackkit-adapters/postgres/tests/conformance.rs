@@ -20,6 +20,8 @@ mod faults;
 mod health;
 #[path = "conformance/inventory.rs"]
 mod inventory;
+#[path = "conformance/load.rs"]
+mod load;
 #[path = "conformance/memory.rs"]
 mod memory;
 #[path = "conformance/parallel_dump.rs"]
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
 fn trials(extent: Extent) -> Vec<Trial> {
     let core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES].concat();
     let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
+    further.extend(load::CASES);
     further.extend(physical::CASES);
     further.extend(swap::CASES);
     further.extend(parallel_dump::CASES);

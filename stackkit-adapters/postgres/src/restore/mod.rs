@@ -1,5 +1,19 @@
 //! Carries a plan out: fill a database beside the target, compare, swap.
 
+mod analyze;
+mod blobs;
+mod dumped;
+mod key;
+mod load;
+mod rows;
+#[cfg(test)]
+mod samples;
+mod schedule;
+mod script;
+mod session;
+mod toc;
+mod work;
+
 use bytes::Bytes;
 use stackkit_core::backup::{ArtifactName, ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service};
@@ -8,13 +22,17 @@ use crate::census;
 use crate::client::Session;
 use crate::dump::{ARTIFACT, Server};
 use crate::inspect;
+use crate::options::JOBS_MAX_DEFAULT;
 use crate::plan::{KEPT_AS, STAGING, restorer};
 use crate::service::Postgres;
 use crate::sql::conninfo;
 use crate::swap::Swap;
 use crate::target;
-use crate::toc::Contents;
 use crate::tools;
+
+pub(crate) use dumped::Dumped;
+use load::Loader;
+use script::Style;
 
 /// How many differences of a census an error names; the rest is only counted.
 const DIFFERENCES_SHOWN: usize = 5;
@@ -29,7 +47,7 @@ struct Job<'a> {
     expected: Option<&'a Census>,
     admin: Session,
     server: Server,
-    contents: Contents,
+    dumped: Dumped,
     staging: &'a str,
 }
 
@@ -90,12 +108,10 @@ impl Postgres {
         cx: &'a RestoreContext,
         staging: &'a str,
     ) -> Result<Job<'a>> {
-        let name = ArtifactName::new(ARTIFACT)?;
-        inspect::check_format(source.info(&name)?)?;
-        let contents = inspect::contents(source.open(&name).await?).await?;
+        let dumped = Dumped::read(source).await?;
         let admin = target::open_admin(self.config()).await?;
         let server = Server::of(&admin).await?;
-        Ok(Job { service: self, source, expected: cx.expected.as_ref(), admin, server, contents, staging })
+        Ok(Job { service: self, source, expected: cx.expected.as_ref(), admin, server, dumped, staging })
     }
 }
 
@@ -107,25 +123,40 @@ impl Job<'_> {
     /// How the staging database is created: like the target, or as the archive says.
     async fn options(&self) -> Result<String> {
         let target = target::find(&self.admin, &self.service.config().database).await?;
-        let of_archive = self.contents.database_options().unwrap_or(OPTIONS_DEFAULT);
+        let of_archive = self.dumped.contents.database_options().unwrap_or(OPTIONS_DEFAULT);
         Ok(target.map_or_else(|| of_archive.to_owned(), |target| target.options))
     }
 
     /// Fills the staging database and compares it with the dump's census. Gives what it holds, and warnings.
     async fn fill(&self) -> Result<(Census, Vec<String>)> {
-        let mut warnings = self.load().await?;
+        let mut warnings = match &self.dumped.layout {
+            Some((layout, toc)) => {
+                let config = self.service.config();
+                let style = Style {
+                    owners: config.restore.owners.clone(),
+                    privileges: !config.restore.skip_privileges,
+                    sets_path: toc.sets_path(),
+                };
+                let jobs = config.restore.jobs.unwrap_or(JOBS_MAX_DEFAULT);
+                let (source, database) = (self.source, self.staging);
+                Loader { config, source, database, layout, toc, style, jobs, is_wanted: &|_| true }.run().await?
+            }
+            None => self.load_archive().await?,
+        };
         let session = Session::open_long(self.service.config(), self.staging).await?;
         // Without statistics the first queries after the swap would be planned blindly. It fails where a foreign table
         // is a child of another one and its server is away: no reason to lose the restore.
-        if let Err(error) = session.execute("ANALYZE").await {
+        if self.dumped.layout.is_none()
+            && let Err(error) = session.execute("ANALYZE").await
+        {
             warnings.push(format!("statistics were not gathered for every table; run ANALYZE: {error}"));
         }
         Ok((self.compare(&session).await?, warnings))
     }
 
-    /// Gives what `pg_restore` had to say.
-    async fn load(&self) -> Result<Vec<String>> {
-        let tool = restorer(self.service, &self.contents, &self.server).await?;
+    /// Lets `pg_restore` load an archive in one piece. Gives what it had to say.
+    async fn load_archive(&self) -> Result<Vec<String>> {
+        let tool = restorer(self.service, &self.dumped.contents, &self.server).await?;
         let child = tool
             .command(self.service.config(), self.staging)?
             .args(["--format=custom", "--exit-on-error", "--no-password"])
@@ -142,7 +173,7 @@ impl Job<'_> {
     /// Hashes of content are compared within one release series only: other versions may print values differently.
     async fn compare(&self, session: &Session) -> Result<Census> {
         let same_series =
-            self.contents.header.server.is_some_and(|dumped| dumped.series() == self.server.version.series());
+            self.dumped.contents.header.server.is_some_and(|dumped| dumped.series() == self.server.version.series());
         let digests = same_series && self.expected.is_some_and(|expected| !expected.digests.is_empty());
         let found = census::of_database(session, digests).await?;
         let differences = self.expected.map(|expected| expected.diff(&found)).unwrap_or_default();

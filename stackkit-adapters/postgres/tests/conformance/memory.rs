@@ -33,6 +33,23 @@ impl Memory {
         finished.values().next().expect("one artifact").1.clone()
     }
 
+    /// The bytes of one artifact.
+    pub(crate) fn bytes_of(&self, name: &str) -> Vec<u8> {
+        self.finished.lock().expect("no panic")[&ArtifactName::new(name).expect("a name")].1.clone()
+    }
+
+    /// The names of all artifacts.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.finished.lock().expect("no panic").keys().map(ToString::to_string).collect()
+    }
+
+    /// Puts an artifact in, or in another's place; [`sealed`](Self::sealed) makes it part of the source.
+    pub(crate) fn put(&self, name: &str, format: &str, bytes: Vec<u8>) {
+        let name = ArtifactName::new(name).expect("a name");
+        let spec = ArtifactSpec::new(name.clone(), format);
+        self.finished.lock().expect("no panic").insert(name, (spec, bytes));
+    }
+
     /// A source of what was finished.
     pub(crate) fn sealed(mut self) -> Self {
         let finished = self.finished.lock().expect("no panic");

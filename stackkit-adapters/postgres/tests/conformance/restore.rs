@@ -104,7 +104,7 @@ async fn a_read_only_target_keeps_the_old_data() {
 }
 
 /// The content of every table and the values of sequences and large objects, in an order of its own.
-async fn content(postgres: &PostgresFixture, database: &str) -> Vec<Vec<Option<String>>> {
+pub(crate) async fn content(postgres: &PostgresFixture, database: &str) -> Vec<Vec<Option<String>>> {
     let sql = r#"
         select 'a', md5(string_agg(t::text, '|' order by t::text))
             from "Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x" t
@@ -118,10 +118,10 @@ async fn content(postgres: &PostgresFixture, database: &str) -> Vec<Vec<Option<S
     postgres.server().query_in(database, sql).await.expect("content")
 }
 
-const WIPE: &str = r#"drop schema public cascade; create schema public; drop schema "Schräg ""zitiert""" cascade;
+pub(crate) const WIPE: &str = r#"drop schema public cascade; create schema public; drop schema "Schräg ""zitiert""" cascade;
     select lo_unlink(oid) from pg_largeobject_metadata"#;
 
-async fn databases_like(postgres: &PostgresFixture, mark: &str) -> Vec<String> {
+pub(crate) async fn databases_like(postgres: &PostgresFixture, mark: &str) -> Vec<String> {
     let sql = format!("select datname from pg_database where starts_with(datname, '{}{mark}')", postgres.database());
     let rows = postgres.server().query_in("postgres", &sql).await.expect("names");
     rows.into_iter().filter_map(|mut row| row.remove(0)).collect()

@@ -1,0 +1,327 @@
+//! Fills an empty database from a dump, by several connections.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::try_join_all;
+use stackkit_core::backup::{ArtifactName, ArtifactReader, ArtifactSource};
+use stackkit_core::{Error, Result};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+
+use super::schedule::{Node, SMALL_WEIGHT, Schedule};
+use super::script::{self, Style};
+use super::session::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Loading, named};
+use super::toc::Toc;
+use super::work::{self, Step, Work};
+use super::{analyze, blobs};
+use crate::archive::Entry;
+use crate::config::PostgresConfig;
+use crate::layout::{DataFile, DatabaseLayout, Part};
+use crate::sql::identifier;
+
+/// Members of an archive that are at most so far apart are read in one go: their headers, and padding. A range of its own
+/// costs a whole frame of the repository.
+const GAP_BYTES_MAX: u64 = 64 * 1024;
+
+/// What is loaded, and into what.
+pub(crate) struct Loader<'a> {
+    pub(crate) config: &'a PostgresConfig,
+    pub(crate) source: &'a dyn ArtifactSource,
+    /// The database that is filled.
+    pub(crate) database: &'a str,
+    pub(crate) layout: &'a DatabaseLayout,
+    pub(crate) toc: &'a Toc,
+    pub(crate) style: Style,
+    pub(crate) jobs: usize,
+    /// Whether an entry is restored at all.
+    pub(crate) is_wanted: &'a (dyn Fn(&Entry) -> bool + Sync),
+}
+
+/// What one run of steps shares.
+struct Run<'a> {
+    loader: &'a Loader<'a>,
+    work: &'a Work,
+    /// The large objects of each entry that makes many.
+    blob_entries: &'a BTreeMap<i32, &'a Entry>,
+    schedule: Mutex<Schedule>,
+    /// Told whenever a step ended.
+    ended: Notify,
+    /// How many rows the server took of each data file.
+    rows: Mutex<BTreeMap<usize, u64>>,
+    blobs: Mutex<u64>,
+}
+
+impl Loader<'_> {
+    /// Fills the database. Every error of a statement is one of the restore, and names its entry. Gives warnings.
+    pub(crate) async fn run(&self) -> Result<Vec<String>> {
+        let entries = &self.toc.entries;
+        let work = work::plan(entries, self.layout, self.is_wanted)?;
+        let is_many = |entry: &&Entry| entry.kind == "BLOB METADATA";
+        let blob_entries: BTreeMap<i32, &Entry> =
+            entries.iter().filter(is_many).map(|entry| (entry.dump_id, entry)).collect();
+        let mut sessions = self.open().await?;
+        if let Some(first) = sessions.first_mut() {
+            self.in_order(first, &work.first, &blob_entries).await?;
+        }
+        self.steps(&mut sessions, &work, &blob_entries).await?;
+        if let Some(first) = sessions.first_mut() {
+            self.in_order(first, &work.grants, &blob_entries).await?;
+            self.in_order(first, &work.last, &blob_entries).await?;
+        }
+        // Without statistics the first queries would be planned blindly.
+        analyze::run(&mut sessions).await
+    }
+
+    async fn open(&self) -> Result<Vec<Loading>> {
+        let open = (0..self.jobs.max(1)).map(|_| Loading::open(self.config, self.database, self.toc, self.jobs));
+        try_join_all(open).await
+    }
+
+    /// Runs entries one after the other, many in one round trip.
+    async fn in_order(
+        &self,
+        loading: &mut Loading,
+        indexes: &[usize],
+        blob_entries: &BTreeMap<i32, &Entry>,
+    ) -> Result<()> {
+        let mut batch: Vec<(&Entry, String)> = Vec::new();
+        let mut bytes = 0;
+        for index in indexes {
+            let entry = &self.toc.entries[*index];
+            let sql = loading.script.write(entry, &self.style, blob_entries);
+            if !batch.is_empty() && (batch.len() >= BATCH_ENTRIES_MAX || bytes + sql.len() > BATCH_BYTES_MAX) {
+                loading.run(&batch).await?;
+                batch.clear();
+                bytes = 0;
+            }
+            bytes += sql.len();
+            batch.push((entry, sql));
+        }
+        loading.run(&batch).await
+    }
+
+    async fn steps(&self, sessions: &mut [Loading], work: &Work, blob_entries: &BTreeMap<i32, &Entry>) -> Result<()> {
+        let run = Run {
+            loader: self,
+            work,
+            blob_entries,
+            schedule: Mutex::new(Schedule::new(work.nodes.clone())),
+            ended: Notify::new(),
+            rows: Mutex::default(),
+            blobs: Mutex::default(),
+        };
+        try_join_all(sessions.iter_mut().map(|session| run.worker(session))).await?;
+        let blobs = *run.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_blobs = work.steps.iter().any(|step| matches!(step, Step::Blobs(_)));
+        if has_blobs && blobs != self.layout.blobs_count {
+            let error = Error::integrity("the dump does not hold all its large objects");
+            return Err(error.with_context("expected", self.layout.blobs_count).with_context("found", blobs));
+        }
+        Ok(())
+    }
+}
+
+/// What a worker does next.
+enum Next {
+    Batch(Vec<usize>),
+    Wait,
+    Done,
+}
+
+impl Run<'_> {
+    /// Runs steps until none is left.
+    async fn worker(&self, loading: &mut Loading) -> Result<()> {
+        loop {
+            // Made before looking, so that no end goes unnoticed.
+            let ended = self.ended.notified();
+            match self.next()? {
+                Next::Done => return Ok(()),
+                Next::Wait => ended.await,
+                Next::Batch(batch) => {
+                    self.batch(loading, &batch).await?;
+                    self.with_schedule(|schedule| schedule.end(&batch));
+                    self.ended.notify_waiters();
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Result<Next> {
+        let (batch, is_done, stuck) = self.with_schedule(|schedule| {
+            let batch = schedule.take();
+            let stuck = (batch.is_empty() && schedule.is_stuck()).then(|| schedule.waiting()).flatten();
+            (batch, schedule.is_done(), stuck)
+        });
+        match (batch.is_empty(), is_done, stuck) {
+            (false, _, _) => Ok(Next::Batch(batch)),
+            (_, true, _) => Ok(Next::Done),
+            (_, _, Some(step)) => {
+                let error = Error::integrity("the entries of the table of contents wait for each other");
+                Err(match self.entry_of(&self.work.steps[step]) {
+                    Some(entry) => named(error, entry, ""),
+                    None => error,
+                })
+            }
+            _ => Ok(Next::Wait),
+        }
+    }
+
+    fn with_schedule<T>(&self, with: impl FnOnce(&mut Schedule) -> T) -> T {
+        with(&mut self.schedule.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One step, or several that are nothing but statements.
+    async fn batch(&self, loading: &mut Loading, batch: &[usize]) -> Result<()> {
+        match batch.first().map(|index| &self.work.steps[*index]) {
+            Some(Step::Rows(members)) => self.rows(loading, members).await,
+            Some(Step::Loaded(file)) => self.loaded(*file),
+            Some(Step::Blobs(archive)) => self.blobs(loading, *archive).await,
+            _ => self.statements(loading, batch).await,
+        }
+    }
+
+    async fn statements(&self, loading: &mut Loading, batch: &[usize]) -> Result<()> {
+        let mut statements = Vec::with_capacity(batch.len());
+        for index in batch {
+            let step = &self.work.steps[*index];
+            let Some(entry) = self.entry_of(step) else { continue };
+            let style = &self.loader.style;
+            let sql = match step {
+                Step::Build(_, sql) | Step::Attach(_, sql) => loading.script.place(entry, style, sql),
+                _ => loading.script.write(entry, style, self.blob_entries),
+            };
+            statements.push((entry, self.helped(&self.work.nodes[*index], sql)));
+        }
+        loading.run(&statements).await
+    }
+
+    /// Lets the server share the build of a large b-tree among processes of its own where too few builds are left to
+    /// keep all connections at work.
+    fn helped(&self, node: &Node, sql: String) -> String {
+        if node.weight < SMALL_WEIGHT || !work::is_btree(&sql) {
+            return sql;
+        }
+        let left = self.with_schedule(|schedule| schedule.large_left());
+        let helpers = self.loader.jobs.saturating_sub(left);
+        format!("SET max_parallel_maintenance_workers = {helpers};\n{sql}")
+    }
+
+    fn entry_of(&self, step: &Step) -> Option<&Entry> {
+        match step {
+            Step::Entry(index) | Step::Build(index, _) | Step::Attach(index, _) => self.loader.toc.entries.get(*index),
+            Step::Loaded(file) => self.work.loads.get(file).and_then(|load| self.loader.toc.entries.get(load.entry)),
+            Step::Rows(_) | Step::Blobs(_) => None,
+        }
+    }
+
+    /// Loads pieces of data files that are in one artifact.
+    async fn rows(&self, loading: &mut Loading, members: &[(usize, usize)]) -> Result<()> {
+        let files = &self.loader.layout.tables;
+        for group in groups(files, members) {
+            let Some((file, part)) = group.first() else { continue };
+            let first = &files[*file].parts[*part];
+            let end = group.last().and_then(|(file, part)| files[*file].parts[*part].end());
+            let mut data = self.open(first, end).await?;
+            let mut at = first.offset;
+            for member in group {
+                let part = &files[member.0].parts[member.1];
+                skip(&mut data, part.offset.saturating_sub(at)).await?;
+                at = part.end().unwrap_or(at);
+                self.piece(loading, member, &mut data).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A reader from where `first` begins. Whole artifacts are read to their end, so that they are checked as a whole.
+    async fn open(&self, first: &Part, end: Option<u64>) -> Result<ArtifactReader> {
+        let name = ArtifactName::new(&first.artifact)?;
+        let whole = self.loader.source.info(&name)?.plain_bytes;
+        match end {
+            Some(end) if end > whole => Err(Error::integrity("an artifact is shorter than contents.json says")
+                .with_context("artifact", &name)
+                .with_context("expected", end)
+                .with_context("found", whole)),
+            Some(end) if first.offset > 0 || end != whole => {
+                self.loader.source.open_range(&name, first.offset..end).await
+            }
+            _ => self.loader.source.open(&name).await,
+        }
+    }
+
+    /// One piece of a data file: `data` begins with it.
+    async fn piece(&self, loading: &mut Loading, member: (usize, usize), data: &mut ArtifactReader) -> Result<()> {
+        let (file, part) = (&self.loader.layout.tables[member.0], &self.loader.layout.tables[member.0].parts[member.1]);
+        let Some(load) = self.work.loads.get(&member.0) else { return Ok(()) };
+        let entry = &self.loader.toc.entries[load.entry];
+        let has_end = member.1 + 1 == file.parts.len();
+        let sql = script::copy(entry, load.freeze, &self.loader.layout.encoding)
+            .ok_or_else(|| Error::integrity("the statement that copies rows is of an unknown form"));
+        let copy = async {
+            // Statements of one message are one transaction: the table is new in it, so its rows can be frozen.
+            let sql = if load.freeze { format!("TRUNCATE ONLY {}; {}", table(file), sql?) } else { sql? };
+            let mut limited = data.take(part.bytes.unwrap_or(u64::MAX));
+            let rows = loading.copy(&sql, has_end, &mut limited).await?;
+            if part.bytes.is_some() && limited.limit() > 0 {
+                return Err(Error::integrity("the rows of a table are cut"));
+            }
+            Ok(rows)
+        };
+        let rows = copy.await.map_err(|error| named(error, entry, &entry.copy))?;
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner).entry(member.0).or_default() += rows;
+        Ok(())
+    }
+
+    /// Compares how many rows came with how many were dumped.
+    fn loaded(&self, file: usize) -> Result<()> {
+        let data = &self.loader.layout.tables[file];
+        let found = self.rows.lock().unwrap_or_else(PoisonError::into_inner).get(&file).copied().unwrap_or(0);
+        match data.rows {
+            Some(expected) if expected != found => Err(Error::integrity("a table has not the rows that were dumped")
+                .with_context("table", format!("{}.{}", data.schema, data.table))
+                .with_context("expected", expected)
+                .with_context("found", found)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn blobs(&self, loading: &mut Loading, archive: usize) -> Result<()> {
+        let name = ArtifactName::new(&self.loader.layout.blobs[archive])?;
+        let data = self.loader.source.open(&name).await?;
+        let count =
+            blobs::load(&mut loading.wire, data).await.map_err(|error| error.with_context("artifact", &name))?;
+        *self.blobs.lock().unwrap_or_else(PoisonError::into_inner) += count;
+        Ok(())
+    }
+}
+
+/// The table of a data file, as SQL wants it.
+fn table(file: &DataFile) -> String {
+    format!("{}.{}", identifier(&file.schema), identifier(&file.table))
+}
+
+/// The members that are read in one go each: neighbours in the artifact.
+fn groups(files: &[DataFile], members: &[(usize, usize)]) -> Vec<Vec<(usize, usize)>> {
+    let mut groups: Vec<Vec<(usize, usize)>> = Vec::new();
+    let mut end: Option<u64> = None;
+    for (file, part) in members {
+        let place = &files[*file].parts[*part];
+        let is_near = end.is_some_and(|end| place.offset >= end && place.offset - end <= GAP_BYTES_MAX);
+        match groups.last_mut() {
+            Some(group) if is_near && place.bytes.is_some() => group.push((*file, *part)),
+            _ => groups.push(vec![(*file, *part)]),
+        }
+        end = place.end();
+    }
+    groups
+}
+
+async fn skip(data: &mut ArtifactReader, bytes: u64) -> Result<()> {
+    let skipped = tokio::io::copy(&mut data.take(bytes), &mut tokio::io::sink()).await;
+    match skipped {
+        Ok(skipped) if skipped == bytes => Ok(()),
+        Ok(_short) => Err(Error::integrity("an archive of tables is cut")),
+        Err(error) => Err(error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error))),
+    }
+}

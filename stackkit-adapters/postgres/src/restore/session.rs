@@ -1,0 +1,136 @@
+//! One connection of a restore, and how it runs the statements of entries.
+
+use bytes::Bytes;
+use stackkit_core::{Error, ErrorKind, Result};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::rows::RowReader;
+use super::script::{Script, qualified};
+use super::toc::Toc;
+use crate::archive::{Entry, text};
+use crate::config::PostgresConfig;
+use crate::wire::Wire;
+
+/// How much memory all builds of indexes use together: enough to sort some million keys without a file, and half of what
+/// a small server has.
+const BUILD_MEMORY_KIB: usize = 512 * 1024;
+
+/// What one build gets at least: the server's default.
+const BUILD_MEMORY_KIB_MIN: usize = 64 * 1024;
+
+/// What `pg_restore` sets, and what makes a restore into a database that nobody uses fast. No setting that a server
+/// from version 12 on does not know.
+const SETTINGS: &str = "SET lock_timeout = 0; SET client_min_messages = warning; SET check_function_bodies = false; \
+    SET xmloption = content; SET synchronous_commit = off; SET max_parallel_maintenance_workers = 0; \
+    SET default_table_access_method = heap";
+
+/// How many statements share a round trip at most, and with it a transaction: each holds locks until its end.
+pub(crate) const BATCH_ENTRIES_MAX: usize = 64;
+
+/// How much SQL is sent at once at most, unless one entry alone has more.
+pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// How often a statement is tried that lost to another session: the server's own vacuum, as a rule.
+const DEADLOCK_TRIES: u32 = 5;
+
+/// The SQLSTATE of a deadlock.
+const DEADLOCK: &str = "40P01";
+
+/// How much of a statement an error shows.
+const EXCERPT_CHARS: usize = 160;
+
+/// Kinds whose statements may hold passwords.
+const SECRET_KINDS: [&str; 3] = ["USER MAPPING", "SUBSCRIPTION", "SERVER"];
+
+/// How much is read of an artifact at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A connection to the database that is filled.
+#[derive(Debug)]
+pub(crate) struct Loading {
+    pub(crate) wire: Wire,
+    pub(crate) script: Script,
+}
+
+impl Loading {
+    /// Opens one of `jobs` connections and gives it the settings of the archive, its encoding among them.
+    pub(crate) async fn open(config: &PostgresConfig, database: &str, toc: &Toc, jobs: usize) -> Result<Self> {
+        let mut wire = Wire::open(config, database).await?;
+        let memory = (BUILD_MEMORY_KIB / jobs.max(1)).max(BUILD_MEMORY_KIB_MIN);
+        wire.execute(format!("{SETTINGS}; SET maintenance_work_mem = {memory}").as_bytes()).await?;
+        for entry in &toc.entries {
+            if matches!(entry.kind.as_str(), "ENCODING" | "STDSTRINGS" | "SEARCHPATH") {
+                wire.execute(&text::encode(&entry.definition)).await.map_err(|error| named(error, entry, ""))?;
+            }
+        }
+        Ok(Self { wire, script: Script::default() })
+    }
+
+    /// Runs the SQL of entries in one transaction. If it fails they run again one by one, so that the error names the
+    /// entry.
+    pub(crate) async fn run(&mut self, batch: &[(&Entry, String)]) -> Result<()> {
+        if let [(entry, sql)] = batch {
+            return self.run_one(entry, sql).await;
+        }
+        let sql: String = batch.iter().map(|(_, sql)| sql.as_str()).collect();
+        match self.send(&sql).await {
+            Err(error) if error.kind() == ErrorKind::Unreachable => return Err(error),
+            Err(_named_below) => {}
+            Ok(()) => return Ok(()),
+        }
+        for (entry, sql) in batch {
+            self.run_one(entry, sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_one(&mut self, entry: &Entry, sql: &str) -> Result<()> {
+        for _try in 1..DEADLOCK_TRIES {
+            match self.send(sql).await {
+                Err(error) if error.code() == Some(DEADLOCK) => {}
+                done => return done.map_err(|error| named(error, entry, sql)),
+            }
+        }
+        self.send(sql).await.map_err(|error| named(error, entry, sql))
+    }
+
+    async fn send(&mut self, sql: &str) -> Result<()> {
+        match sql.is_empty() {
+            true => Ok(()),
+            false => self.wire.execute(&text::encode(sql)).await,
+        }
+    }
+
+    /// Sends the rows of a piece of a data file; `sql` ends with the `COPY`. Gives how many the server took.
+    pub(crate) async fn copy(&mut self, sql: &str, has_end: bool, data: impl AsyncRead + Unpin + Send) -> Result<u64> {
+        self.wire.copy_in(&text::encode(sql), &mut RowReader::new(data, has_end)).await
+    }
+}
+
+/// The next piece of an artifact; empty at the end. The storage's own error travels inside that of the reader.
+pub(crate) async fn read(data: &mut (impl AsyncRead + Unpin)) -> Result<Bytes> {
+    let mut buffer = bytes::BytesMut::with_capacity(READ_BYTES);
+    while buffer.len() < buffer.capacity() {
+        match data.read_buf(&mut buffer).await {
+            Ok(0) => break,
+            Ok(_count) => {}
+            Err(error) => {
+                return Err(error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error)));
+            }
+        }
+    }
+    Ok(buffer.freeze())
+}
+
+/// An error of an entry, which it names.
+pub(crate) fn named(error: Error, entry: &Entry, sql: &str) -> Error {
+    let error = error
+        .with_context("toc_id", entry.dump_id)
+        .with_context("object", format!("{} {}", entry.kind, qualified(entry)));
+    if sql.is_empty() || SECRET_KINDS.contains(&entry.kind.as_str()) {
+        return error;
+    }
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    let excerpt: String = words.join(" ").chars().take(EXCERPT_CHARS).collect();
+    error.with_context("sql", excerpt)
+}

@@ -20,6 +20,7 @@ mod posture;
 mod prepared;
 mod probe;
 mod provider;
+mod recover;
 mod restore;
 mod service;
 mod source;
@@ -41,4 +42,5 @@ pub use options::{
     Databases, Engine, Globals, JOBS_MAX_DEFAULT, Owners, PostgresDump, PostgresRestore, SPLIT_BYTES_DEFAULT, Strategy,
 };
 pub use physical::BaseBackup;
+pub use recover::{RecoveryAction, RecoveryPlan, RecoveryPurpose, RecoveryReport, RecoveryStep, RemoveOld};
 pub use service::Postgres;

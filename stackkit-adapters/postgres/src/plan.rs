@@ -20,16 +20,16 @@ pub(crate) const STAGING: &str = "staging_database";
 pub(crate) const KEPT_AS: &str = "old_database_kept_as";
 
 /// In the names of databases that are being filled.
-const STAGING_MARK: &str = "__sk_";
+pub(crate) const STAGING_MARK: &str = "__sk_";
 
 /// In the names of databases that were replaced.
-const OLD_MARK: &str = "__old_";
+pub(crate) const OLD_MARK: &str = "__old_";
 
 /// The time of a plan in names: `20261121_141303_007`.
 const STAMP: &str = "%Y%m%d_%H%M%S_%3f";
 
 /// How long it is.
-const STAMP_BYTES: usize = 19;
+pub(crate) const STAMP_BYTES: usize = 19;
 
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
@@ -194,7 +194,9 @@ impl Needs<'_> {
             warnings.push(format!("the subscription {} stays with the old database and goes on there", text(&row, 0)?));
         }
         for left in self.beside(STAGING_MARK).await? {
-            warnings.push(format!("the database {left} is left over from a restore that was cut short"));
+            warnings.push(format!(
+                "the database {left} is left over from a restore that runs or was cut short: see plan_recovery"
+            ));
         }
         if !exists {
             for old in self.beside(OLD_MARK).await? {

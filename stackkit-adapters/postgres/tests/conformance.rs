@@ -30,6 +30,8 @@ mod parallel_dump;
 mod physical;
 #[path = "conformance/posture.rs"]
 mod posture;
+#[path = "conformance/recover.rs"]
+mod recover;
 #[path = "conformance/restore.rs"]
 mod restore;
 #[path = "conformance/rights.rs"]
@@ -38,6 +40,8 @@ mod rights;
 mod standby;
 #[path = "conformance/swap.rs"]
 mod swap;
+#[path = "conformance/tap.rs"]
+mod tap;
 #[path = "conformance/torture/mod.rs"]
 mod torture;
 #[path = "conformance/versions.rs"]
@@ -64,6 +68,10 @@ macro_rules! cases {
 pub(crate) use cases;
 
 fn main() -> ExitCode {
+    if let Ok(urls) = std::env::var(recover::CHILD) {
+        recover::child(&urls);
+        return ExitCode::SUCCESS;
+    }
     versions::run(|extent| stackkit_fixtures::conformance::main(targets::postgres(), trials(extent)))
 }
 
@@ -74,6 +82,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(load::CASES);
     further.extend(physical::CASES);
     further.extend(swap::CASES);
+    further.extend(recover::CASES);
     further.extend(parallel_dump::CASES);
     further.extend(torture::CASES);
     further.extend(archives::CASES);

@@ -16,6 +16,7 @@ mod metrics;
 mod options;
 mod physical;
 mod plan;
+mod pooler;
 mod posture;
 mod prepared;
 mod probe;

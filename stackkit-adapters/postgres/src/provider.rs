@@ -5,11 +5,12 @@ use stackkit_core::backup::{
     ArtifactInfo, ArtifactReader, ArtifactSource, DumpContext, Inspection, RestoreContext, RestoreOptions, RestorePlan,
     RestoreReport,
 };
-use stackkit_core::{BackupProvider, Census, Dump, Result};
+use stackkit_core::{BackupProvider, Census, Dump, ErrorKind, Result};
 
 use crate::census;
 use crate::client::Session;
 use crate::inspect;
+use crate::pooler;
 use crate::service::Postgres;
 
 /// Dumps with `pg_dump` on a snapshot that this process holds; restores with `pg_restore` into a database beside the
@@ -20,7 +21,11 @@ use crate::service::Postgres;
 #[async_trait]
 impl BackupProvider for Postgres {
     async fn begin(&self, cx: &DumpContext) -> Result<Box<dyn Dump>> {
-        self.pin(cx).await.map_err(self.named("begin"))
+        let pin = async {
+            pooler::refuse(self.config()).await?;
+            self.pin(cx).await
+        };
+        pin.await.map_err(self.named("begin"))
     }
 
     async fn inspect(&self, artifact: &ArtifactInfo, data: ArtifactReader) -> Result<Inspection> {
@@ -28,7 +33,15 @@ impl BackupProvider for Postgres {
     }
 
     async fn plan_restore(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
-        self.plan(source, options).await.map_err(self.named("plan_restore"))
+        let plan = async {
+            match pooler::refuse(self.config()).await {
+                // There is no such database yet; before the first write another one is asked.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                looked => looked?,
+            }
+            self.plan(source, options).await
+        };
+        plan.await.map_err(self.named("plan_restore"))
     }
 
     async fn restore(
@@ -42,6 +55,7 @@ impl BackupProvider for Postgres {
 
     async fn census(&self) -> Result<Census> {
         let count = async {
+            pooler::refuse(self.config()).await?;
             let session = Session::open_long(self.config(), &self.config().database).await?;
             census::of_database(&session, self.config().content_digests).await
         };

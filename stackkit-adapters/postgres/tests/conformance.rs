@@ -28,6 +28,8 @@ mod memory;
 mod parallel_dump;
 #[path = "conformance/physical.rs"]
 mod physical;
+#[path = "conformance/pooler.rs"]
+mod pooler;
 #[path = "conformance/posture.rs"]
 mod posture;
 #[path = "conformance/recover.rs"]
@@ -96,6 +98,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
         })
     };
     let mut trials: Vec<Trial> = cases.into_iter().map(case).collect();
+    trials.extend(pooler::trials());
     if extent == Extent::Core {
         return trials;
     }

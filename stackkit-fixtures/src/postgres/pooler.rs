@@ -14,8 +14,6 @@ use crate::server::{Launch, PrivateDir, QuickEnd, ServerProcess, Signal, find_se
 const WELL_KNOWN: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"];
 /// Part of the socket's name; nobody else has this directory.
 const SOCKET_PORT: u16 = 6432;
-/// Connections to the server for each database: fewer than its clients, so that they are handed around.
-const POOL_SIZE: u32 = 2;
 
 /// When a pooler gives a client's connection to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +55,8 @@ pub struct PgBouncer {
     dir: PrivateDir,
 }
 
-/// Starts a pgbouncer in front of every database of `server`, with two connections for each; it asks for no password.
+/// Starts a pgbouncer in front of every database of `server`, which asks for no password. It hands out the connection
+/// that was used last.
 ///
 /// # Errors
 /// `ToolMissing` if `pgbouncer` is not installed; `ToolFailed` with its last words if it ends while it starts; `Timeout`.
@@ -113,7 +112,6 @@ listen_port = {SOCKET_PORT}
 unix_socket_dir = {}
 auth_type = any
 pool_mode = {}
-default_pool_size = {POOL_SIZE}
 ",
         server.socket_dir().display(),
         server.port(),

@@ -2,7 +2,7 @@
 
 use stackkit_core::Result;
 use tokio::time::Instant;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{CancelToken, Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::PostgresConfig;
@@ -73,6 +73,11 @@ impl Session {
     pub(crate) async fn row(&self, sql: &str) -> Result<SimpleQueryRow> {
         let row = self.rows(sql).await?.into_iter().next();
         Ok(row.ok_or(PostgresError::Answer("a row"))?)
+    }
+
+    /// What a request to end this session's statement is made with: see [`connect::cancel`].
+    pub(crate) fn cancel_token(&self) -> CancelToken {
+        self.client.cancel_token()
     }
 
     /// Whether the connection is gone.

@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::Client;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{NoTls, TlsConnect};
+use tokio_postgres::{CancelToken, Client};
 
 use crate::client::APPLICATION_NAME;
 use crate::config::{Host, PostgresConfig, TlsMode};
-use crate::error::{Handshake, PostgresError};
+use crate::error::{Handshake, PostgresError, QueryResult};
 use crate::tls::{Noted, connector};
 use crate::wire::{Io, Shared};
 
@@ -82,6 +82,28 @@ async fn connect_tcp(config: &PostgresConfig, host: &str, database: &str, deadli
             let tls = connector::<Shared<TcpStream>>(config, host)?;
             start(config, database, deadline, stream, (tls, SslMode::Require)).await
         }
+    }
+}
+
+/// Asks the server to end the statement that `token`'s session runs, over a connection of its own.
+pub(crate) async fn cancel(config: &PostgresConfig, token: &CancelToken) -> Result<()> {
+    let unsent = |source| PostgresError::Connect(config.endpoint(), source);
+    match &config.host {
+        Host::Tcp(host) => {
+            let addresses = tokio::net::lookup_host((host.as_str(), config.port)).await.map_err(unsent)?;
+            let stream = connect_any(&addresses.collect::<Vec<_>>()).await.map_err(unsent)?;
+            match config.tls {
+                TlsMode::Disable => token.cancel_query_raw(stream, NoTls).await.query(),
+                _ => token.cancel_query_raw(stream, connector::<TcpStream>(config, host)?).await.query(),
+            }
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => {
+            let stream = UnixStream::connect(config.socket_path()).await.map_err(unsent)?;
+            token.cancel_query_raw(stream, NoTls).await.query()
+        }
+        #[cfg(not(unix))]
+        Host::Unix(_) => Err(Error::config("this system has no Unix sockets")),
     }
 }
 

@@ -12,6 +12,7 @@ mod export;
 mod inspect;
 #[allow(dead_code, reason = "the engine that writes and reads it comes with the next changes")]
 mod layout;
+mod maintenance;
 mod metrics;
 mod options;
 mod physical;
@@ -39,6 +40,11 @@ pub use config::{
     CONNECT_TIMEOUT_DEFAULT, IDENTIFIER_BYTES_MAX, LOCK_TIMEOUT_DEFAULT, PORT_DEFAULT, PostgresConfig, TlsMode,
 };
 pub use export::{ExportCompression, ExportFormat, ExportOptions, ExportReport, ExportTo, export};
+pub use maintenance::{
+    MAINTENANCE_PROGRESS_INTERVAL, MaintenanceAction, MaintenanceAudit, MaintenanceFinding, MaintenanceFindings,
+    MaintenanceLimits, MaintenanceOutcome, MaintenancePlan, MaintenanceProgress, MaintenanceReport, MaintenanceStep,
+    MaintenanceTask, PostgresMaintenance, RelationId,
+};
 pub use options::{
     Databases, Engine, Globals, JOBS_MAX_DEFAULT, Owners, PostgresDump, PostgresRestore, SPLIT_BYTES_DEFAULT, Strategy,
 };

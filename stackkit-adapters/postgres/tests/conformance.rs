@@ -22,6 +22,8 @@ mod health;
 mod inventory;
 #[path = "conformance/load.rs"]
 mod load;
+#[path = "conformance/maintenance.rs"]
+mod maintenance;
 #[path = "conformance/memory.rs"]
 mod memory;
 #[path = "conformance/parallel_dump.rs"]
@@ -83,6 +85,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     further.extend(load::CASES);
     further.extend(physical::CASES);
+    further.extend(maintenance::CASES);
     further.extend(swap::CASES);
     further.extend(recover::CASES);
     further.extend(parallel_dump::CASES);

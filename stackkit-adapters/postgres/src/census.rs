@@ -20,7 +20,7 @@ const UNREADABLE_SHOWN: usize = 5;
 /// Beside a partition stands the topmost table above it that is partitioned by the hash of an enum: such a hash is of the
 /// value's OID, which a restore changes, so `pg_dump` has the rows loaded through the root and they move
 /// (`unsafe_partitions` in `pg_dump.c`).
-const RELATIONS: &str = "\
+pub(crate) const RELATIONS: &str = "\
     SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.oid, u.nspname AS unit_schema, u.relname AS unit_name \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN LATERAL ( \
@@ -38,10 +38,10 @@ const RELATIONS: &str = "\
 
 /// How many objects there are of each kind that a dump carries. Left out is what servers make by themselves, and what
 /// differs between versions: the schema `public`, `plpgsql`, constructors of range types, clones on partitions.
-pub(crate) const OBJECTS: &str = "\
+const OBJECTS: &str = "\
     WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
     member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), \
-    relation AS (SELECT c.* FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence <> 't' \
+    relation AS (SELECT c.* FROM pg_class c JOIN own ON own.oid = c.relnamespace WHERE c.relpersistence <> 't' {c} \
         AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)) \
     SELECT kind, count(*) FROM ( \
         SELECT CASE relkind WHEN 'v' THEN 'views' WHEN 'm' THEN 'materialized_views' WHEN 'S' THEN 'sequences' \
@@ -55,15 +55,44 @@ pub(crate) const OBJECTS: &str = "\
             WHERE NOT t.tgisinternal AND NOT r.relispartition \
         UNION ALL SELECT 'functions' FROM pg_proc p JOIN own ON own.oid = p.pronamespace \
             WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid \
-                AND d.deptype IN ('e', 'i')) \
+                AND d.deptype IN ('e', 'i')) {p} \
         UNION ALL SELECT CASE typtype WHEN 'e' THEN 'enum_types' ELSE 'domains' END FROM pg_type t \
-            JOIN own ON own.oid = t.typnamespace WHERE typtype IN ('e', 'd') \
+            JOIN own ON own.oid = t.typnamespace WHERE typtype IN ('e', 'd') {t} \
             AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_type'::regclass AND m.objid = t.oid) \
-        UNION ALL SELECT 'schemas' FROM pg_namespace n JOIN own ON own.oid = n.oid WHERE n.nspname <> 'public' \
+        UNION ALL SELECT 'schemas' FROM pg_namespace n JOIN own ON own.oid = n.oid WHERE n.nspname <> 'public' {n} \
             AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_namespace'::regclass AND m.objid = n.oid) \
-        UNION ALL SELECT 'extensions' FROM pg_extension WHERE extname <> 'plpgsql' \
-        UNION ALL SELECT 'large_objects' FROM pg_largeobject_metadata \
+        UNION ALL SELECT 'extensions' FROM pg_extension WHERE extname <> 'plpgsql' {e} \
+        UNION ALL SELECT 'large_objects' FROM pg_largeobject_metadata WHERE {l} \
     ) o GROUP BY 1";
+
+/// The objects of a dump that does not hold all, by the numbers that they have in their catalogs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selected {
+    pub(crate) relations: Vec<String>,
+    pub(crate) functions: Vec<String>,
+    pub(crate) types: Vec<String>,
+    pub(crate) schemas: Vec<String>,
+    pub(crate) extensions: Vec<String>,
+    pub(crate) large_objects: bool,
+}
+
+/// The query that counts objects: all, or those that are selected.
+pub(crate) fn objects(selected: Option<&Selected>) -> String {
+    let all = ["{c}", "{p}", "{t}", "{n}", "{e}"];
+    let Some(selected) = selected else {
+        return all.iter().fold(OBJECTS.replace("{l}", "true"), |sql, place| sql.replace(place, ""));
+    };
+    let any = |column: &str, numbers: &[String]| format!("{column} = ANY ('{{{}}}'::oid[])", numbers.join(","));
+    // A composite type is known by its type, and counted by its relation.
+    let relations = [any("c.oid", &selected.relations), any("c.reltype", &selected.types)].join(" OR ");
+    OBJECTS
+        .replace("{c}", &format!("AND ({relations})"))
+        .replace("{p}", &format!("AND {}", any("p.oid", &selected.functions)))
+        .replace("{t}", &format!("AND {}", any("t.oid", &selected.types)))
+        .replace("{n}", &format!("AND {}", any("n.oid", &selected.schemas)))
+        .replace("{e}", &format!("AND {}", any("pg_extension.oid", &selected.extensions)))
+        .replace("{l}", if selected.large_objects { "true" } else { "false" })
+}
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,7 +183,7 @@ pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth
             }
         }
     }
-    for row in session.rows(OBJECTS).await? {
+    for row in session.rows(&objects(None)).await? {
         census = census.with_count(format!("objects.{}", text(&row, 0)?), number(&row, 1)?);
     }
     Ok(census)

@@ -25,5 +25,5 @@ pub(crate) async fn refuse(config: &PostgresConfig) -> Result<()> {
     }
     let message = "two connections share a session of the server: a pooler in transaction mode is in between; \
         use a direct connection, or a pooler in session mode";
-    Err(Error::new(ErrorKind::Unsupported, message))
+    Err(Error::new(ErrorKind::Unsupported, message).with_code("postgres.pooler"))
 }

@@ -28,6 +28,8 @@ mod maintenance;
 mod memory;
 #[path = "conformance/parallel_dump.rs"]
 mod parallel_dump;
+#[path = "conformance/parallel_dump_wide.rs"]
+mod parallel_dump_wide;
 #[path = "conformance/physical.rs"]
 mod physical;
 #[path = "conformance/pooler.rs"]
@@ -89,6 +91,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(swap::CASES);
     further.extend(recover::CASES);
     further.extend(parallel_dump::CASES);
+    further.extend(parallel_dump_wide::CASES);
     further.extend(torture::CASES);
     further.extend(archives::CASES);
     let cases = if extent == Extent::Whole { [core, further].concat() } else { core };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use stackkit_core::{Error, ErrorKind, Result};
 
 use crate::archive::text::{decode, encode};
+use crate::census;
 use crate::error::PostgresError;
 use crate::sql::identifier;
 use crate::wire::{Row, Wire, value};
@@ -33,7 +34,7 @@ const FACTS: &str = "\
         coalesce((SELECT amname = 'heap' FROM pg_catalog.pg_am WHERE oid = c.relam), false), \
         (SELECT e.extcondition[array_position(e.extconfig, c.oid)] FROM pg_catalog.pg_extension e \
             WHERE c.oid = ANY (e.extconfig) LIMIT 1) \
-    FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384";
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY";
 
 /// Who holds, or waits for, what bars reading: of any table of this database.
 const HOLDERS: &str = "\
@@ -89,19 +90,29 @@ pub(super) struct Facts {
 }
 
 /// The tables to lock, as the transaction sees them.
-pub(super) async fn tables(wire: &mut Wire) -> Result<Vec<Table>> {
-    let rows = wire.rows(&format!("{TABLES} ORDER BY 2, 3")).await?;
+pub(super) async fn tables(wire: &mut Wire, condition: Option<&str>) -> Result<Vec<Table>> {
+    let condition = condition.map_or_else(String::new, |condition| format!("AND {condition}"));
+    let rows = wire.rows(&format!("{TABLES} {condition} ORDER BY 2, 3")).await?;
     rows.iter().map(Table::read).collect()
 }
 
-/// What is known of each table, by its number.
-pub(super) async fn facts(wire: &mut Wire) -> Result<BTreeMap<u32, Facts>> {
+/// What is known of each of these tables, by its number. No others: their sizes would have to wait for who locks them.
+pub(super) async fn facts(wire: &mut Wire, tables: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, Facts>> {
+    let tables = tables.map(|table| table.to_string()).collect::<Vec<_>>().join(",");
     let facts = |row: &Row| {
         let condition = row.get(4).and_then(Option::as_ref).map(|text| decode(text)).filter(|text| !text.is_empty());
         let is_heap = value(row, 3)? == "t";
         Ok((number(row, 0)?, Facts { pages: number(row, 1)?, bytes: number(row, 2)?, is_heap, condition }))
     };
-    wire.rows(FACTS).await?.iter().map(facts).collect()
+    wire.rows(&format!("{FACTS} ('{{{tables}}}'::oid[])")).await?.iter().map(facts).collect()
+}
+
+/// The names in a census of tables that are counted as part of another one.
+pub(super) async fn units(wire: &mut Wire) -> Result<BTreeMap<u32, String>> {
+    let relations = census::RELATIONS;
+    let sql = format!("SELECT oid, unit_schema, unit_name FROM ({relations}) r WHERE unit_name IS NOT NULL");
+    let unit = |row: &Row| Ok((number(row, 0)?, census::path(&name(row, 1)?, &name(row, 2)?)));
+    wire.rows(&sql).await?.iter().map(unit).collect()
 }
 
 /// `error`, a lock that was not to be had, with who has it.

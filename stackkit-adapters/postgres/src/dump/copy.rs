@@ -7,24 +7,24 @@ const COPY: &str = "COPY ";
 const FROM: &str = " FROM stdin;";
 
 /// The table and the columns of an entry's data, in SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Source<'a> {
-    pub(super) table: &'a str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) table: String,
     /// With its parentheses; empty for a table without columns.
-    columns: &'a str,
+    columns: String,
 }
 
-impl<'a> Source<'a> {
-    /// Reads the statement of an entry.
-    pub(super) fn parse(statement: &'a str) -> Option<Self> {
+impl Source {
+    /// Reads the statement of an entry of `table`. It may name another one: rows of some partitions are loaded through
+    /// their root, but read where they are.
+    pub(super) fn parse(table: String, statement: &str) -> Option<Self> {
         let text = statement.trim_end().strip_suffix(FROM)?.strip_prefix(COPY)?;
         let mut is_quoted = false;
         let list = text.find(|c: char| {
             is_quoted ^= c == '"';
             c == '(' && !is_quoted
         });
-        let (table, columns) = text.split_at(list.unwrap_or(text.len()));
-        Some(Self { table: table.trim_end(), columns: columns.trim_end() })
+        Some(Self { table, columns: text.get(list.unwrap_or(text.len())..)?.trim_end().to_owned() })
     }
 
     /// The statement that writes the rows: all, those that fulfil `condition`, or those of a range of pages.
@@ -48,7 +48,7 @@ impl<'a> Source<'a> {
     /// The statements that write the rows of a table that this session has not locked yet, or fail at once if somebody
     /// waits to change it.
     pub(super) fn locked(&self, copy: &str) -> String {
-        let table = self.table;
+        let table = &self.table;
         format!("SAVEPOINT s; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT s; {copy}")
     }
 }
@@ -59,9 +59,11 @@ mod tests {
 
     #[test]
     fn statements_are_read_and_turned_around() {
-        let source = Source::parse("COPY public.\"a (b\" (id, \"x\"\")\") FROM stdin;\n").expect("a statement");
-        assert_eq!(source, Source { table: "public.\"a (b\"", columns: "(id, \"x\"\")\")" });
+        let table = || "public.\"a (b\"".to_owned();
+        let source = Source::parse(table(), "COPY public.root (id, \"x\"\")\") FROM stdin;\n").expect("a statement");
         assert_eq!(source.statement(None, None), "COPY public.\"a (b\" (id, \"x\"\")\") TO STDOUT");
+        let quoted = Source::parse(table(), "COPY public.\"a (b\" (id) FROM stdin;\n").expect("a statement");
+        assert_eq!(quoted.columns, "(id)");
         let range = Range { from: 8, to: Some(16) };
         assert_eq!(
             source.statement(None, Some(range)),
@@ -70,8 +72,8 @@ mod tests {
         );
         let condition = source.statement(Some("WHERE id > 7"), None);
         assert!(condition.ends_with("FROM ONLY public.\"a (b\" WHERE id > 7) TO STDOUT"), "{condition}");
-        let bare = Source::parse("COPY public.nothing  FROM stdin;\n").expect("a statement");
+        let bare = Source::parse("public.nothing".into(), "COPY public.nothing  FROM stdin;\n").expect("a statement");
         assert_eq!(bare.statement(None, None), "COPY public.nothing  TO STDOUT");
-        assert_eq!(Source::parse("INSERT INTO x"), None);
+        assert_eq!(Source::parse(String::new(), "INSERT INTO x"), None);
     }
 }

@@ -1,8 +1,14 @@
 //! Dump: on a snapshot that this process holds, by connections of its own or by `pg_dump`.
 
+mod blob_pages;
+mod blobs;
 mod bundle;
 mod catalog;
 mod copy;
+mod filter;
+mod globals;
+mod jobs;
+mod one;
 mod parallel;
 mod pg_dump;
 mod pin;

@@ -8,7 +8,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 
 use super::catalog::{self, Table};
 use super::toc::Toc;
-use super::{PIN_TRIES, Server};
+use super::{PIN_TRIES, Server, filter};
 use crate::archive::text::encode;
 use crate::config::PostgresConfig;
 use crate::sql::literal;
@@ -94,10 +94,11 @@ impl Pin {
 /// Locks every table, then exports a snapshot that sees exactly those.
 async fn pin(wire: &mut Wire, config: &PostgresConfig, standby: bool) -> Result<(String, String, Vec<Table>)> {
     let mut last = Error::new(ErrorKind::Busy, "tables keep being created and dropped");
+    let condition = filter::condition(wire, &config.dump).await?;
     for _try in 0..PIN_TRIES {
-        let tables = listed(wire, config).await?;
+        let tables = catalog::tables(wire, condition.as_deref()).await?;
         match lock_and_export(wire, &tables, standby).await {
-            Ok((snapshot, position)) if listed(wire, config).await? == tables => {
+            Ok((snapshot, position)) if catalog::tables(wire, condition.as_deref()).await? == tables => {
                 return Ok((snapshot, position, tables));
             }
             Ok(_tables_came) => {}
@@ -114,15 +115,6 @@ async fn pin(wire: &mut Wire, config: &PostgresConfig, standby: bool) -> Result<
         wire.execute(b"ROLLBACK").await?;
     }
     Err(last)
-}
-
-/// The tables to lock. With filters those that can't be read are left to `pg_dump`, which refuses them if they are wanted.
-async fn listed(wire: &mut Wire, config: &PostgresConfig) -> Result<Vec<Table>> {
-    let mut tables = catalog::tables(wire).await?;
-    if config.dump.is_filtered() {
-        tables.retain(|table| table.is_readable);
-    }
-    Ok(tables)
 }
 
 async fn lock_and_export(wire: &mut Wire, tables: &[Table], standby: bool) -> Result<(String, String)> {

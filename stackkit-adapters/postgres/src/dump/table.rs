@@ -5,6 +5,7 @@ use stackkit_core::{Error, Result};
 use super::copy::Source;
 use crate::archive::Entry;
 use crate::layout::{DataFile, Part};
+use crate::sql::identifier;
 
 /// The kind of an entry that holds rows.
 pub(super) const TABLE_DATA: &str = "TABLE DATA";
@@ -30,15 +31,16 @@ impl DataEntry {
             table: entry.tag.clone(),
             copy: entry.copy.clone(),
         };
-        if Source::parse(&data.copy).is_none() {
-            return Err(unreadable(entry));
+        match data.source() {
+            Ok(_source) => Ok(data),
+            Err(_unreadable) => Err(unreadable(entry)),
         }
-        Ok(data)
     }
 
     /// The table and columns in SQL.
-    pub(super) fn source(&self) -> Result<Source<'_>> {
-        Source::parse(&self.copy).ok_or_else(|| Error::unexpected("a statement of the archive can't be read"))
+    pub(super) fn source(&self) -> Result<Source> {
+        let table = format!("{}.{}", identifier(&self.schema), identifier(&self.table));
+        Source::parse(table, &self.copy).ok_or_else(|| Error::unexpected("a statement of the archive can't be read"))
     }
 
     /// What becomes of it in the layout.

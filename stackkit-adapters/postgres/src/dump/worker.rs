@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use stackkit_core::backup::{ArtifactName, ArtifactSink, ArtifactSpec, ArtifactWriter};
 use stackkit_core::{Error, ErrorKind, Result};
 
+use super::blobs::{self, Objects};
 use super::bundle::Bundle;
 use super::catalog;
 use super::pin::bytes;
@@ -35,6 +36,7 @@ pub(super) struct Work<'a> {
     /// The `WHERE` of each entry that has one.
     pub(super) conditions: &'a [Option<String>],
     pub(super) units: &'a [Unit],
+    pub(super) objects: Objects,
     pub(super) hash: bool,
     pub(super) state: State,
 }
@@ -47,12 +49,23 @@ pub(super) struct State {
     /// Units whose table somebody waits to change; only who holds the lock already can read it.
     refused: Mutex<Vec<usize>>,
     done: Mutex<Vec<(usize, Piece)>>,
+    pub(super) next_batch: AtomicUsize,
+    pub(super) blob_bundles: AtomicUsize,
+    /// The archives of large objects that were stored.
+    pub(super) blobs: Mutex<Vec<String>>,
 }
 
 impl State {
     /// The units that were refused, which then are not any more.
     pub(super) fn take_refused(&self) -> Vec<usize> {
         std::mem::take(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The archives of large objects that were stored, in the order of their names.
+    pub(super) fn take_blobs(&self) -> Vec<String> {
+        let mut blobs = std::mem::take(&mut *self.blobs.lock().unwrap_or_else(PoisonError::into_inner));
+        blobs.sort_unstable();
+        blobs
     }
 
     /// What was stored, by unit.
@@ -81,19 +94,24 @@ impl<'a> Worker<'a> {
         Self { has_locks: true, ..Self::new(wire, work) }
     }
 
-    /// Reads units until there are none.
+    /// Reads units until there are none, then large objects.
     pub(super) async fn run(mut self) -> Result<()> {
-        let state = &self.work.state;
-        while let Some(unit) = self.work.units.get(state.next.fetch_add(1, Ordering::Relaxed)) {
-            self.unit(unit).await?;
+        let next = || self.work.state.next.fetch_add(1, Ordering::Relaxed);
+        let mut at = next();
+        while let Some(unit) = self.work.units.get(at) {
+            self.unit(at, unit).await?;
+            at = next();
         }
+        blobs::run(self.wire, self.work).await?;
         self.finish().await
     }
 
     /// Reads these units.
     pub(super) async fn run_these(mut self, units: &[usize]) -> Result<()> {
-        for unit in units.iter().filter_map(|index| self.work.units.get(*index)) {
-            self.unit(unit).await?;
+        for at in units {
+            if let Some(unit) = self.work.units.get(*at) {
+                self.unit(*at, unit).await?;
+            }
         }
         self.finish().await
     }
@@ -105,8 +123,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    async fn unit(&mut self, unit: &Unit) -> Result<()> {
-        let at = self.work.units.iter().position(|known| std::ptr::eq(known, unit)).unwrap_or(usize::MAX);
+    async fn unit(&mut self, at: usize, unit: &Unit) -> Result<()> {
         match self.copy(unit).await {
             Ok(piece) => {
                 self.work.state.done.lock().unwrap_or_else(PoisonError::into_inner).push((at, piece));
@@ -129,7 +146,7 @@ impl<'a> Worker<'a> {
         let statement = if self.has_locks { statement } else { source.locked(&statement) };
         let named = |error: Error| match error.kind() {
             ErrorKind::Busy if !self.has_locks => error,
-            _ => error.with_context("table", source.table),
+            _ => error.with_context("table", &source.table),
         };
         let mut copy = self.wire.copy_out(&bytes(&statement), self.work.hash).await.map_err(named)?;
         let is_small = unit.range.is_none() && unit.bytes <= SMALL_BYTES_MAX as u64;
@@ -137,7 +154,7 @@ impl<'a> Worker<'a> {
             true => small(&mut copy, self.work, entry, &mut self.bundle).await,
             false => large(&mut copy, self.work, entry, unit, BytesMut::new()).await,
         };
-        let part = stored.map_err(|error| error.with_context("table", source.table))?;
+        let part = stored.map_err(|error| error.with_context("table", &source.table))?;
         let (rows, hash) = copy.counted();
         Ok(Piece { part, rows, hash })
     }

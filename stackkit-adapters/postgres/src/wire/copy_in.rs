@@ -68,7 +68,8 @@ impl Wire {
                 self.write(b"c\0\0\0\x04").await?;
                 return Ok(Sent::All);
             }
-            let length = i32::try_from(message.len() - 1).map_err(|_| Error::unexpected("a message is too long"))?;
+            let length =
+                i32::try_from(message.len() - 1).map_err(|_too_long| Error::unexpected("a message is too long"))?;
             message[1..HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
             self.write(&message).await?;
         }

@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = cases![
 ];
 
 /// How long a tool may take.
-const TOOL: Duration = Duration::from_secs(60);
+pub(crate) const TOOL: Duration = Duration::from_secs(60);
 
 /// A dump of this kind, over the database of `service`.
 pub(crate) async fn parallel(service: &Postgres, options: PostgresDump) -> Result<(Memory, DumpReport)> {
@@ -89,7 +89,7 @@ pub(crate) async fn plain(server: &PostgresServer, database: &str) -> String {
 }
 
 /// The rows of every table in order: the order in the server's files is not the same after a restore by several.
-async fn same_content(postgres: &PostgresFixture, restored: &str) {
+pub(crate) async fn same_content(postgres: &PostgresFixture, restored: &str) {
     let server = postgres.server();
     let sorted = |text: String| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -100,11 +100,9 @@ async fn same_content(postgres: &PostgresFixture, restored: &str) {
     assert_eq!(sorted(before), sorted(after));
 }
 
-async fn filled() -> (PostgresFixture, Postgres) {
+pub(crate) async fn filled() -> (PostgresFixture, Postgres) {
     let postgres = stackkit_fixtures::postgres().await.expect("a server");
-    let small = OBJECTS
-        .replace("select lo_from_bytea(0, '\\xdeadbeef'), lo_from_bytea(0, decode(repeat('ab', 5000), 'hex'));", "");
-    postgres.execute(&small).await.expect("objects");
+    postgres.execute(OBJECTS).await.expect("objects");
     let service = Postgres::from_url(&postgres.url()).expect("a URL");
     (postgres, service)
 }

@@ -19,6 +19,7 @@ mod site;
 mod strangers;
 mod tls;
 mod tool;
+mod vendor;
 mod watch;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ("prune", prune::TESTS),
         ("secrets", secrets::TESTS),
         ("strangers", strangers::TESTS),
+        ("vendor", vendor::TESTS),
         ("tls", tls::TESTS),
         ("watch", watch::TESTS),
     ];

@@ -5,6 +5,7 @@ mod health;
 mod keys;
 mod prune;
 pub(crate) mod value;
+mod vendor;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -14,6 +15,7 @@ pub(crate) use keys::{KeygenArgs, LeaseArgs, ReadArgs, SignArgs, TrustArgs, Writ
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use stackkit::ServiceId;
 use value::{Named, Needs};
+pub(crate) use vendor::{ExportArgs, Format, Packing};
 
 use crate::location::Location;
 
@@ -86,6 +88,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Restore a backup: shows the plan, asks, restores, compares the census
     Restore(RestoreArgs),
+    /// Write a PostgreSQL service of a backup as an archive of the vendor's, which `pg_restore` reads
+    Export(ExportArgs),
     /// Show which backups a policy keeps and deletes; delete them with --apply
     Prune(PruneArgs),
     /// Take back the announced deletion of a backup

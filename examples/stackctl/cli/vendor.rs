@@ -1,0 +1,85 @@
+//! Arguments of the commands that write and read the vendor's own archives.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use stackkit::{Error, ServiceId};
+
+use super::keys::ReadArgs;
+use super::value::Wanted;
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A PostgreSQL service of a backup: ID/SERVICE, or latest/SERVICE
+    #[arg(value_name = "ID/SERVICE")]
+    pub(crate) part: Part,
+    /// What to write
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+    /// The file or folder to make, or - for standard output
+    #[arg(long, value_name = "PATH|-")]
+    pub(crate) out: PathBuf,
+    /// The major version whose `pg_restore` must read it; that of the server that was dumped unless given
+    #[arg(long = "for", value_name = "MAJOR")]
+    pub(crate) major: Option<u32>,
+    /// Which database, in a backup of several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Option<String>,
+    /// Only this table, with its rows, indexes and constraints; may be given again
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    pub(crate) tables: Vec<String>,
+    /// Pack the data inside
+    #[arg(long, value_enum, default_value_t = Packing::None)]
+    pub(crate) compress: Packing,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+/// One service of one backup.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) backup: Wanted,
+    pub(crate) service: ServiceId,
+}
+
+impl FromStr for Part {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (backup, service) = text.split_once('/').ok_or_else(|| Error::config("what to export is ID/SERVICE"))?;
+        Ok(Self { backup: backup.parse()?, service: ServiceId::new(service)? })
+    }
+}
+
+/// The vendor's formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A folder with a file for each table, for `pg_restore -j`
+    Directory,
+    /// One file for `pg_restore`
+    Custom,
+}
+
+/// How data is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Packing {
+    /// Not at all
+    None,
+    /// Every `pg_restore` reads it
+    Gzip,
+    /// Read by `pg_restore` from 16 on
+    Zstd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_a_backup_and_a_service() {
+        let part: Part = "latest/db".parse().unwrap();
+        assert!(matches!(part.backup, Wanted::Latest));
+        assert_eq!(part.service.as_str(), "db");
+        assert!("latest".parse::<Part>().is_err() && "x/db".parse::<Part>().is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! The vendor's archives leave and enter by the program.
+
+use std::fs::File;
+use std::process::Command;
+
+use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
+use tokio::runtime::Runtime;
+
+use crate::site::Site;
+use crate::tool::{Outcome, Test, command, finish, shell};
+
+/// What this file tests.
+pub(crate) const TESTS: &[Test] =
+    &[Test::new("a_backup_is_exported_for_pg_restore", a_backup_is_exported_for_pg_restore).needs(&["postgres"])];
+
+const FILL: &str = "create table orders as select i, md5(i::text) h from generate_series(1, 5000) i;
+    create table small (x int primary key); insert into small values (1); select lo_from_bytea(0, 'x')";
+
+const SUM: &str =
+    "select md5(string_agg(o::text, '|' order by i)) || (select count(*) from pg_largeobject_metadata) from orders o";
+
+fn server(runtime: &Runtime) -> PostgresServer {
+    runtime.block_on(async {
+        let server = postgres_server(PostgresOptions::new()).await.unwrap();
+        server.create_database("shop").await.unwrap();
+        server.execute_in("shop", FILL).await.unwrap();
+        server
+    })
+}
+
+fn sum(runtime: &Runtime, server: &PostgresServer, database: &str) -> Option<String> {
+    runtime.block_on(server.query_in(database, SUM)).unwrap()[0][0].clone()
+}
+
+/// `stackctl` with a service `db`.
+fn program(site: &Site, server: &PostgresServer, rest: &[&str]) -> Command {
+    let args = site.args(&[&["--service", "db=env:DB_URL"], rest].concat());
+    let mut command = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.env("DB_URL", server.url_of("shop"));
+    command
+}
+
+fn run(site: &Site, server: &PostgresServer, rest: &[&str]) -> Outcome {
+    finish(program(site, server, rest))
+}
+
+fn a_backup_is_exported_for_pg_restore() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = server(&runtime);
+    let site = Site::new(1024);
+    run(&site, &server, &["backup", "--unencrypted"]).expect(0);
+    let out = tempfile::tempdir().unwrap();
+    let (folder, file) = (out.path().join("shop.dir"), out.path().join("shop.dump"));
+    let (folder, file) = (folder.to_str().unwrap(), file.to_str().unwrap());
+    let export = |rest: &[&str]| run(&site, &server, &[&["export", "latest/db"], rest].concat());
+
+    export(&["--format", "directory", "--out", folder, "--for", "15", "--compress", "gzip"]).expect(0);
+    export(&["--format", "custom", "--out", file]).expect(0);
+    let again = export(&["--format", "custom", "--out", file]).expect(2);
+    assert!(again.stderr.contains("there already"), "{}", again.stderr);
+    let stream = out.path().join("streamed.dump");
+    let mut streamed = program(&site, &server, &["export", "latest/db", "--format", "custom", "--out", "-"]);
+    assert!(streamed.stdout(File::create(&stream).unwrap()).status().unwrap().success());
+
+    for (database, path) in [("one", folder), ("two", file), ("three", stream.to_str().unwrap())] {
+        runtime.block_on(server.create_database(database)).unwrap();
+        let tool = server.bin_dir().join("pg_restore");
+        shell(&format!("'{}' --exit-on-error -j2 -d '{}' '{path}'", tool.display(), server.url_of(database)));
+        assert_eq!(sum(&runtime, &server, database), sum(&runtime, &server, "shop"), "{path}");
+    }
+
+    let table = out.path().join("small.dump");
+    export(&["--format", "custom", "--out", table.to_str().unwrap(), "--table", "small"]).expect(0);
+    let list = shell(&format!("'{}' -l '{}'", server.bin_dir().join("pg_restore").display(), table.display()));
+    assert!(list.contains("TABLE DATA public small") && !list.contains("orders"), "{list}");
+    export(&["--format", "custom", "--out", "/nonexistent/x", "--table", "none"]).expect(1);
+    run(&site, &server, &["export", "latest/cache", "--format", "custom", "--out", "-"]).expect(1);
+}

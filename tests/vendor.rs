@@ -10,8 +10,10 @@ use crate::site::Site;
 use crate::tool::{Outcome, Test, command, finish, shell};
 
 /// What this file tests.
-pub(crate) const TESTS: &[Test] =
-    &[Test::new("a_backup_is_exported_for_pg_restore", a_backup_is_exported_for_pg_restore).needs(&["postgres"])];
+pub(crate) const TESTS: &[Test] = &[
+    Test::new("a_backup_is_exported_for_pg_restore", a_backup_is_exported_for_pg_restore).needs(&["postgres"]),
+    Test::new("archives_of_pg_dump_are_imported", archives_of_pg_dump_are_imported).needs(&["postgres"]),
+];
 
 const FILL: &str = "create table orders as select i, md5(i::text) h from generate_series(1, 5000) i;
     create table small (x int primary key); insert into small values (1); select lo_from_bytea(0, 'x')";
@@ -75,4 +77,36 @@ fn a_backup_is_exported_for_pg_restore() {
     assert!(list.contains("TABLE DATA public small") && !list.contains("orders"), "{list}");
     export(&["--format", "custom", "--out", "/nonexistent/x", "--table", "none"]).expect(1);
     run(&site, &server, &["export", "latest/cache", "--format", "custom", "--out", "-"]).expect(1);
+}
+
+fn archives_of_pg_dump_are_imported() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = server(&runtime);
+    let expected = sum(&runtime, &server, "shop");
+    let site = Site::new(1024);
+    let out = tempfile::tempdir().unwrap();
+    for (at, format) in ["-Fc", "-Fd", "-Ft"].into_iter().enumerate() {
+        let (path, database) = (out.path().join(format!("dump{at}")), format!("shop{at}"));
+        let (tool, path) = (server.bin_dir().join("pg_dump"), path.to_str().unwrap());
+        shell(&format!("'{}' {format} -f '{path}' '{}'", tool.display(), server.url_of("shop")));
+        let into = server.url_of(&database);
+        let planned = run(&site, &server, &["import", path, "--into", &into, "--plan"]).expect(0);
+        assert!(planned.stdout.contains(&format!("create database {database}")), "{}", planned.stdout);
+        // Nobody can be asked here.
+        run(&site, &server, &["import", path, "--into", &into]).expect(2);
+        run(&site, &server, &["import", path, "--into", &into, "--yes"]).expect(0);
+        assert_eq!(sum(&runtime, &server, &database), expected, "{format}");
+    }
+    // Over what is there: the service's own database, whose old data is kept.
+    runtime.block_on(server.execute_in("shop", "drop table orders")).unwrap();
+    let path = out.path().join("dump0");
+    let done =
+        run(&site, &server, &["import", path.to_str().unwrap(), "--into", "db", "--yes", "--no-owner"]).expect(0);
+    assert!(done.stdout.contains("kept as shop__old_"), "{}", done.stdout);
+    assert_eq!(sum(&runtime, &server, "shop"), expected);
+    let damaged = out.path().join("damaged");
+    std::fs::write(&damaged, &std::fs::read(&path).unwrap()[..4000]).unwrap();
+    run(&site, &server, &["import", damaged.to_str().unwrap(), "--into", "db", "--yes"]).expect(2);
+    run(&site, &server, &["import", path.to_str().unwrap(), "--into", "nobody", "--yes"]).expect(2);
+    assert_eq!(sum(&runtime, &server, "shop"), expected);
 }

@@ -12,6 +12,7 @@ mod doctor;
 mod exit;
 mod export;
 mod health;
+mod import;
 mod keygen;
 mod keys;
 mod list;
@@ -97,6 +98,7 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
         Command::Verify(args) => verify::verify(target, args, out).await,
         Command::Restore(args) => restore::restore(target, args, out).await,
         Command::Export(args) => export::export(target, args, out).await,
+        Command::Import(args) => import::import(target, args, out).await,
         Command::Prune(args) => prune::prune(&setup::repository_url(target, out)?, args, out).await,
         Command::Undelete(args) => prune::undelete(&setup::repository_url(target, out)?, args, out).await,
         Command::Gc(args) => prune::gc(&setup::repository_url(target, out)?, args, out).await,

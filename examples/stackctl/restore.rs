@@ -44,19 +44,19 @@ pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Outpu
     Ok(Exit::Done)
 }
 
-/// Shows the plan, and tells whether the person at the terminal types the stack's name.
+/// Shows the plan, and tells whether the person at the terminal types `name`, the stack's or the service's.
 ///
 /// # Errors
 /// Usage, if there is nobody to ask.
-async fn confirmed(plan: impl Display, stack: &str, out: &Output) -> Outcome<bool> {
+pub(crate) async fn confirmed(plan: impl Display, name: &str, out: &Output) -> Outcome<bool> {
     if !io::stdin().is_terminal() {
         let message = "nobody can be asked: show the plan with --plan, then restore with --yes";
         return Err(Failure::usage(Error::config(message)));
     }
     out.note(plan);
-    out.note(format_args!("Type the stack's name, {stack}, to restore:"));
+    out.note(format_args!("Type the name {name} to restore:"));
     let failed = |error| Failure::usage(Error::io("read the answer", error));
     let answer = tokio::task::spawn_blocking(|| io::stdin().lines().next().transpose());
     let answer = answer.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
-    Ok(answer.is_some_and(|answer| answer.trim() == stack))
+    Ok(answer.is_some_and(|answer| answer.trim() == name))
 }

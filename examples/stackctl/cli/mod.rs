@@ -15,7 +15,7 @@ pub(crate) use keys::{KeygenArgs, LeaseArgs, ReadArgs, SignArgs, TrustArgs, Writ
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use stackkit::ServiceId;
 use value::{Named, Needs};
-pub(crate) use vendor::{ExportArgs, Format, Packing};
+pub(crate) use vendor::{ExportArgs, Format, ImportArgs, Packing};
 
 use crate::location::Location;
 
@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Write a PostgreSQL service of a backup as an archive of the vendor's, which `pg_restore` reads
     Export(ExportArgs),
+    /// Restore an archive that `pg_dump` wrote, whoever ran it: shows the plan, asks, restores
+    Import(ImportArgs),
     /// Show which backups a policy keeps and deletes; delete them with --apply
     Prune(PruneArgs),
     /// Take back the announced deletion of a backup

@@ -36,6 +36,31 @@ pub(crate) struct ExportArgs {
     pub(crate) read: ReadArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// What `pg_dump` wrote: a custom file, a folder, a tar file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where to: a service of the stack by its id, postgres://…, or env:NAME. Its database is replaced by a new one
+    #[arg(long, value_name = "ID|URL|env:NAME")]
+    pub(crate) into: String,
+    /// Show what would be done, and do nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) plan: bool,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Remove the replaced database at once instead of keeping it under another name
+    #[arg(long)]
+    pub(crate) remove_old: bool,
+    /// Leave out who owns what: everything belongs to the role that imports
+    #[arg(long)]
+    pub(crate) no_owner: bool,
+    /// Leave out grants
+    #[arg(long)]
+    pub(crate) no_privileges: bool,
+}
+
 /// One service of one backup.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {

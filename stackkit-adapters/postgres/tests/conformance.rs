@@ -108,6 +108,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     if extent == Extent::Core {
         return trials;
     }
+    let pooler = || ignorable(torture::faults::a_pooler_of_transactions_is_told);
+    trials.push(Trial::ignorable_test("a_pooler_of_transactions_is_told", pooler));
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
     let slow_statements = || ignorable(inventory::slow_statements_are_told_by_id);
     trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use stackkit_core::{Error, ErrorKind, Result};
+use tokio_postgres::SimpleQueryRow;
 
 use crate::archive::text::{decode, encode};
 use crate::census;
+use crate::client::Session;
 use crate::error::PostgresError;
 use crate::sql::identifier;
 use crate::wire::{Row, Wire, value};
@@ -118,13 +120,28 @@ pub(super) async fn units(wire: &mut Wire) -> Result<BTreeMap<u32, String>> {
 /// `error`, a lock that was not to be had, with who has it.
 pub(super) async fn name_holders(wire: &mut Wire, error: Error) -> Error {
     let Ok(rows) = wire.rows(HOLDERS).await else { return error };
-    let shown = |row: &Row| {
-        let (table, pid, application) = (name(row, 0).ok()?, value(row, 1).ok()?.to_owned(), name(row, 2).ok()?);
-        let does = if value(row, 3).ok()? == "t" { "holds" } else { "waits for" };
-        let who = if application.is_empty() { String::new() } else { format!(" ({application})") };
-        Some(format!("pid {pid}{who} {does} {table}"))
-    };
-    let holders: Vec<String> = rows.iter().take(HOLDERS_SHOWN).filter_map(shown).collect();
+    let text = |row: &Row, index: usize| row.get(index)?.as_ref().map(|bytes| decode(bytes));
+    let shown = |row: &Row| holder([0, 1, 2, 3].map(|index| text(row, index)));
+    with_holders(error, rows.iter().filter_map(shown).collect())
+}
+
+/// [`name_holders`] in a session of the driver.
+pub(super) async fn name_holders_in(session: &Session, error: Error) -> Error {
+    let Ok(rows) = session.rows(HOLDERS).await else { return error };
+    let shown = |row: &SimpleQueryRow| holder([0, 1, 2, 3].map(|index| row.get(index).map(str::to_owned)));
+    with_holders(error, rows.iter().filter_map(shown).collect())
+}
+
+/// A row of [`HOLDERS`] in words.
+fn holder(row: [Option<String>; 4]) -> Option<String> {
+    let [Some(table), Some(pid), Some(application), Some(granted)] = row else { return None };
+    let does = if granted == "t" { "holds" } else { "waits for" };
+    let who = if application.is_empty() { String::new() } else { format!(" ({application})") };
+    Some(format!("pid {pid}{who} {does} {table}"))
+}
+
+fn with_holders(error: Error, mut holders: Vec<String>) -> Error {
+    holders.truncate(HOLDERS_SHOWN);
     match holders.is_empty() {
         true => error,
         false => error.with_context("blockers", holders.join(", ")),

@@ -10,7 +10,7 @@ use stackkit_core::process::Child;
 use stackkit_core::{Census, Dump, Error, ErrorKind, Result};
 use tokio::io::AsyncReadExt;
 
-use super::{PIN_TRIES, Server};
+use super::{PIN_TRIES, Server, catalog};
 use crate::census::{self, Depth, Relation};
 use crate::client::{Session, text};
 use crate::service::Postgres;
@@ -78,6 +78,10 @@ async fn pin_snapshot(session: &Session, standby: bool) -> Result<Snapshot> {
                 session.execute("ROLLBACK").await?;
                 let tables = census::unreadable(session).await?;
                 return Err(if tables.is_empty() { error } else { error.with_context("tables", tables.join(", ")) });
+            }
+            Err(error) if catalog::is_locked(&error) => {
+                session.execute("ROLLBACK").await?;
+                return Err(catalog::name_holders_in(session, error).await);
             }
             Err(error) => return Err(error),
         }

@@ -2,7 +2,11 @@
 //! vendor's own tools.
 
 mod compare;
+mod cutter;
+pub(crate) mod faults;
+mod gate;
 mod objects;
+mod storm;
 
 use std::time::Duration;
 
@@ -10,13 +14,29 @@ use stackkit_core::process::Tool;
 use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
 use stackkit_postgres::{Engine, Postgres, PostgresConfig, PostgresDump, PostgresRestore};
 
-pub(crate) use objects::CASES;
+use crate::{Case, cases};
+
+pub(crate) const CASES: &[Case] = cases![
+    objects::every_object_survives,
+    objects::every_value_survives,
+    objects::extensions_survive,
+    faults::a_connection_cut_anywhere_fails_a_dump,
+    faults::a_crashed_server_fails_a_dump,
+    faults::global_timeouts_do_not_end_a_dump,
+    faults::a_full_storage_fails_a_dump,
+    faults::who_holds_the_lock_is_told,
+    faults::what_may_not_be_read_is_named,
+    faults::forced_row_security_is_told,
+    faults::a_server_without_connections_is_told,
+    storm::changes_while_a_dump_runs_are_not_in_it,
+    storm::a_storm_of_writers_keeps_the_totals,
+];
 
 /// Far more than any tool needs here; a busy machine must not fail a case.
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 
 /// The engines that every comparison is made with.
-const ENGINES: [Engine; 1] = [Engine::PgDump];
+const ENGINES: [Engine; 2] = [Engine::PgDump, Engine::Parallel];
 
 /// A server of its own: the schema has roles, a tablespace and a subscription, which belong to the cluster.
 async fn server() -> PostgresServer {

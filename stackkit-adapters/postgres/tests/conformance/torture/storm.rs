@@ -1,0 +1,140 @@
+//! Dumps of a database that others change meanwhile: they hold what was there at the snapshot, exactly.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stackkit_core::BackupProvider;
+use stackkit_core::backup::DumpContext;
+use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
+use stackkit_postgres::{Engine, Postgres, PostgresDump};
+
+use crate::memory::{Memory, dump};
+use crate::torture::compare::{Picture, by_hand, pg_restore};
+use crate::torture::gate::held_up;
+use crate::torture::{ENGINES, config};
+
+const DATA: &str = "create table large as select g as id, repeat(md5(g::text), 20) as t from generate_series(1, 8000) g; \
+    alter table large add primary key (id); create table other as select * from large; create table dropped as select 1 as x; \
+    create table parted (id int, x text) partition by range (id); create table p1 partition of parted for values from (0) to (10); \
+    create table p2 partition of parted for values from (10) to (20); insert into parted select g, 'x' from generate_series(0, 19) g; \
+    create table free (like parted); create type mood as enum ('ok'); create table moods (m mood); insert into moods values ('ok'); \
+    create view looked as select id from large; create function one() returns int language sql as 'select 1'; \
+    create sequence counter; select nextval('counter'); create materialized view seen as select count(*) from large; \
+    select lo_from_bytea(4711, 'before'); create index on other (t)";
+
+/// What does not wait for a dump, and what waits for it: with a short patience it fails.
+const CHANGES: [(&str, bool); 25] = [
+    ("truncate large", false),
+    ("alter table large alter id type bigint", false),
+    ("alter table large add column added int default 5", false),
+    ("drop table dropped", false),
+    ("alter table dropped rename to renamed", false),
+    ("vacuum full other", false),
+    ("cluster other using other_t_idx", false),
+    ("alter table parted detach partition p1", false),
+    ("drop table parted cascade", false),
+    ("drop schema public cascade", false),
+    ("alter table other set tablespace pg_default, alter t set storage plain, add check (id > 0)", false),
+    ("delete from large where id % 2 = 0", true),
+    ("update other set t = 'changed'", true),
+    ("vacuum large", true),
+    ("analyze", true),
+    ("create table appeared as select 1 as x", true),
+    ("create index appeared_index on large (t)", true),
+    ("drop function one()", true),
+    ("alter type mood add value 'later'", true),
+    ("insert into parted values (5, 'later')", true),
+    ("create materialized view seen_later as select count(*) from large", true),
+    ("select nextval('counter'), setval('counter', 500)", true),
+    ("select lo_put(4711, 0, 'AFTER'), lo_create(4712)", true),
+    ("grant select on large to somebody", true),
+    ("comment on function abs(int) is 'changed'; create schema later; create table later.t (x int)", true),
+];
+
+fn service(server: &PostgresServer, database: &str, engine: Engine) -> Postgres {
+    let dump = PostgresDump::new().with_engine(engine).with_jobs(2).with_split_bytes(1 << 20);
+    Postgres::new(config(server, database, engine).with_dump(dump))
+}
+
+pub(super) async fn changes_while_a_dump_runs_are_not_in_it() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    server.execute_in("postgres", "create role somebody").await.expect("a role");
+    for engine in ENGINES {
+        let name = format!("changed_{engine:?}");
+        server.create_database(&name).await.expect("a database");
+        server.execute_in(&name, DATA).await.expect("data");
+        // Of the database, as some of the changes can't be in one transaction with it.
+        let patience = format!("alter database \"{name}\" set lock_timeout = '50ms'");
+        server.execute_in("postgres", &patience).await.expect("a setting");
+        let before = Picture::of(&server, &name).await;
+        let pinned = service(&server, &name, engine).begin(&DumpContext::new()).await.expect("a snapshot");
+        let change = async || {
+            for (change, goes_on) in CHANGES {
+                let done = server.execute_in(&name, change).await;
+                assert_eq!(done.is_ok(), goes_on, "{engine:?}, {change}: {done:?}");
+            }
+        };
+        let (report, sink) = held_up(pinned, change).await;
+        let report = report.unwrap_or_else(|error| panic!("{engine:?}: {}", error.chain()));
+        assert_eq!(report.census.count("tables.public.large.rows"), 8000, "{engine:?}");
+        let restored = format!("{name}_restored");
+        by_the_vendor(&server, &sink, &restored).await;
+        before.assert_same(&Picture::of(&server, &restored).await, &restored);
+    }
+}
+
+async fn by_the_vendor(server: &PostgresServer, sink: &Memory, name: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let archive = by_hand(sink, directory.path()).await;
+    pg_restore(server, &["-j2"], &archive, name).await;
+}
+
+/// Accounts whose total never changes, and two tables of which each transaction writes one row.
+const ACCOUNTS: &str = "create table accounts (id int primary key, amount bigint not null); \
+    insert into accounts select g, 1000 from generate_series(1, 2000) g; \
+    create table log_a (id serial primary key, t text); create table log_b (id serial primary key, t text); \
+    create table ballast as select g, repeat(md5(g::text), 20) as t from generate_series(1, 8000) g";
+
+/// One step of a writer.
+const TRANSFER: &str = "begin; \
+    with f as (update accounts set amount = amount - 7 where id = (select 1 + (random() * 999)::int) returning 1), \
+    t as (update accounts set amount = amount + 7 where id = (select 1001 + (random() * 999)::int) and exists (select from f) \
+        returning 1) select 1 / ((select count(*) from f) * (select count(*) from t)); \
+    insert into log_a (t) values (repeat('a', 500)); insert into log_b (t) values ('b'); commit";
+
+/// What must hold of every snapshot.
+const TOTALS: &str = "select sum(amount) = 2000000 and (select count(*) from log_a) = (select count(*) from log_b), \
+    (select count(*) from log_a) from accounts";
+
+/// How many write at once.
+const WRITERS: usize = 3;
+/// How many dumps each engine makes of it.
+const DUMPS: usize = 3;
+
+pub(super) async fn a_storm_of_writers_keeps_the_totals() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    server.create_database("bank").await.expect("a database");
+    server.execute_in("bank", ACCOUNTS).await.expect("data");
+    let is_over = AtomicBool::new(false);
+    let writer = async || {
+        while !is_over.load(Ordering::Relaxed) {
+            // Writers may wait for each other in a circle; one of them gives way.
+            let _written = server.execute_in("bank", TRANSFER).await;
+        }
+    };
+    let writers = futures_util::future::join_all((0..WRITERS).map(|_writer| writer()));
+    let dumps = async {
+        for engine in ENGINES {
+            for number in 0..DUMPS {
+                let (memory, report) = dump(&service(&server, "bank", engine)).await.expect("a dump");
+                let name = format!("bank_{engine:?}_{number}");
+                by_the_vendor(&server, &memory, &name).await;
+                let totals = server.query_in(&name, TOTALS).await.expect("totals").remove(0);
+                assert_eq!(totals[0].as_deref(), Some("t"), "{name}: {totals:?}");
+                let written = report.census.count("tables.public.log_a.rows").to_string();
+                assert_eq!(totals[1].as_deref(), Some(written.as_str()), "{name}: the census is of the snapshot too");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(writers, dumps);
+}

@@ -47,7 +47,8 @@ impl Postgres {
         plan.artifacts = source.artifacts().iter().map(|artifact| artifact.name().clone()).collect();
         plan.old_data = options.old_data;
         self.add_actions(&mut plan, target.as_ref());
-        let needs = Needs { admin: &admin, contents, database: &self.config().database };
+        let needs =
+            Needs { admin: &admin, contents, database: &self.config().database, force: self.config().restore.force };
         plan.missing = needs.missing(target.as_ref()).await?;
         if dumped.layout.is_none() {
             match restorer(self, contents, &server).await {
@@ -106,6 +107,8 @@ struct Needs<'a> {
     admin: &'a Session,
     contents: &'a Contents,
     database: &'a str,
+    /// Whether what is bound to the old database may stay with it.
+    force: bool,
 }
 
 impl Needs<'_> {
@@ -136,11 +139,22 @@ impl Needs<'_> {
         for row in self.admin.rows(&settings).await? {
             missing.push(format!("the right to alter the role {}, which has settings in the database", text(&row, 0)?));
         }
+        missing.extend(self.in_the_way().await?);
+        Ok(missing)
+    }
+
+    /// What keeps the target from being replaced.
+    async fn in_the_way(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        if !self.force {
+            let unless = |bound| format!("the consent to leave {bound} with the old database (with_force)");
+            found.extend(target::bound(self.admin, self.database).await?.into_iter().map(unless));
+        }
         let prepared = format!("SELECT gid FROM pg_prepared_xacts WHERE database = {}", literal(self.database));
         for row in self.admin.rows(&prepared).await? {
-            missing.push(format!("the end of the prepared transaction {}", text(&row, 0)?));
+            found.push(format!("the end of the prepared transaction {}", text(&row, 0)?));
         }
-        Ok(missing)
+        Ok(found)
     }
 
     /// Those of `names` that are not in `column` of `view`.
@@ -179,19 +193,12 @@ impl Needs<'_> {
         if exists {
             warnings.push(format!("sessions of the database {} are ended at the swap", self.database));
         }
-        let name = literal(self.database);
-        let slots = format!("SELECT slot_name FROM pg_replication_slots WHERE database = {name}");
-        for row in self.admin.rows(&slots).await? {
-            warnings.push(format!("the replication slot {} stays with the old database", text(&row, 0)?));
-        }
         if self.contents.kinds.count("entries.subscription") > 0 {
             warnings.push("subscriptions are restored without a slot and disabled".to_owned());
         }
-        let subscriptions = format!(
-            "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE d.datname = {name}"
-        );
-        for row in self.admin.rows(&subscriptions).await? {
-            warnings.push(format!("the subscription {} stays with the old database and goes on there", text(&row, 0)?));
+        if self.force {
+            let stays = |bound| format!("{bound} stays with the old database and goes on there");
+            warnings.extend(target::bound(self.admin, self.database).await?.into_iter().map(stays));
         }
         for left in self.beside(STAGING_MARK).await? {
             warnings.push(format!(

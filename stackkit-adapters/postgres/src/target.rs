@@ -127,6 +127,18 @@ pub(crate) async fn comment(admin: &Session, name: &str) -> Result<Option<String
     Ok(admin.rows(&sql).await?.first().and_then(|row| row.get(0)).map(str::to_owned))
 }
 
+/// What hangs on the database `name` itself, and stays with it when another one takes its place: logical replication
+/// slots, and subscriptions that have one or take changes. A subscription that does neither does nothing.
+pub(crate) async fn bound(admin: &Session, name: &str) -> Result<Vec<String>> {
+    let name = literal(name);
+    let sql = format!(
+        "SELECT 'the replication slot ' || slot_name FROM pg_replication_slots WHERE database = {name} \
+         UNION ALL SELECT 'the subscription ' || s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid \
+         WHERE d.datname = {name} AND (s.subenabled OR s.subslotname IS NOT NULL) ORDER BY 1"
+    );
+    admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
+}
+
 /// What the target is at this moment. Two fingerprints are equal only if no row was inserted, updated or deleted and no
 /// object changed in between.
 ///

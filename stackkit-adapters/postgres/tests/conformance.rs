@@ -40,6 +40,8 @@ mod posture;
 mod recover;
 #[path = "conformance/restore.rs"]
 mod restore;
+#[path = "conformance/restore_faults.rs"]
+mod restore_faults;
 #[path = "conformance/rights.rs"]
 mod rights;
 #[path = "conformance/standby.rs"]
@@ -90,6 +92,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(maintenance::CASES);
     further.extend(swap::CASES);
     further.extend(recover::CASES);
+    further.extend(restore_faults::CASES);
     further.extend(parallel_dump::CASES);
     further.extend(parallel_dump_wide::CASES);
     further.extend(torture::CASES);
@@ -117,6 +120,10 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(Trial::ignorable_test("a_primary_and_its_standby_tell_of_each_other", standby));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
+    let explained = async || Ok(restore_faults::a_pooler_in_transaction_mode_is_explained().await?);
+    trials.push(trial("a_pooler_in_transaction_mode_is_explained", "pgbouncer", explained));
+    let enough = async || Ok(restore_faults::a_pooler_in_session_mode_is_enough().await?);
+    trials.push(trial("a_pooler_in_session_mode_is_enough", "pgbouncer", enough));
     let others = archives::OTHERS.iter();
     trials.extend(others.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
     trials

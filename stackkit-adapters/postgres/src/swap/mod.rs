@@ -111,6 +111,7 @@ impl Swap<'_> {
         let old = |error: Error| error.with_target(TargetState::Old);
         let helper = target::open_admin(self.service.config()).await.map_err(old)?;
         let staged = self.ready().await.map_err(old)?;
+        self.check_bound().await.map_err(old)?;
         let staging = target::oid(self.admin, self.staging).await.map_err(old)?.ok_or_else(|| old(gone()))?;
         let oids = Oids { target: staged.target_oid, staging };
         let own = settle::Own::of(self.admin).await.map_err(old)?;
@@ -130,6 +131,16 @@ impl Swap<'_> {
                 _ => return Err(old(error)),
             }
         }
+    }
+
+    /// Refuses what would stay with the old database, and came after the plan was made.
+    async fn check_bound(&self) -> Result<()> {
+        if self.service.config().restore.force {
+            return Ok(());
+        }
+        let Some(bound) = target::bound(self.admin, self.database).await?.into_iter().next() else { return Ok(()) };
+        let error = Error::new(ErrorKind::Incompatible, "something hangs on the database that is to be replaced");
+        Err(error.with_context("what", bound).with_context("mend", "drop it, or restore with_force"))
     }
 
     /// Writes down that all is filled and compared. Gives what was written at the begin.

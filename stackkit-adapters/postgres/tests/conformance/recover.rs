@@ -19,7 +19,8 @@ use crate::tap::{Last, Tap};
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
-    killed_at_every_step_the_target_is_old_or_new,
+    killed_while_it_fills_the_target_is_old,
+    killed_at_every_step_of_the_swap_the_target_is_old_or_new,
     killed_while_the_renames_wait,
     a_restore_that_runs_is_left_alone,
     a_stale_recovery_is_refused,
@@ -36,11 +37,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// More messages than a restore of [`SHOP`] sends.
 const MESSAGES_MAX: usize = 5_000;
 
-/// The messages of the last part of a restore, each of which is tried both ways: comparing, properties, the swap.
-const LAST_MESSAGES: usize = 30;
+/// The messages from the end of filling on: a second connection and its start, the journal, the swap.
+const SWAP_MESSAGES: usize = 16;
 
-/// Before that part so many messages are passed over: they load, and differ in little.
-const STRIDE: usize = 8;
+/// At so many messages before that a restore is killed.
+const FILLING_STEPS: usize = 12;
 
 /// Two tables that say which database they are of.
 pub(crate) const SHOP: &str = "create table t as select g, 'WHICH'::text as x from generate_series(1, 200) g; \
@@ -78,7 +79,7 @@ impl Shop {
     }
 
     /// Runs statements that are no transaction.
-    async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         for statement in sql.split("; ") {
             self.server.execute_in("postgres", statement).await.expect(statement);
         }
@@ -169,7 +170,18 @@ async fn kill_at(shop: &Shop, tap: &Tap, at: usize, last: Last) -> bool {
     !is_done
 }
 
-async fn killed_at_every_step_the_target_is_old_or_new() {
+async fn killed_while_it_fills_the_target_is_old() {
+    let seen = killed_at_steps_of(Part::Filling).await;
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["old"]);
+}
+
+async fn killed_at_every_step_of_the_swap_the_target_is_old_or_new() {
+    let seen = killed_at_steps_of(Part::Swap).await;
+    assert!(seen.get("old") > Some(&SWAP_MESSAGES) && seen.contains_key("new"), "{seen:?}");
+}
+
+/// How often the target was found old, and how often new.
+async fn killed_at_steps_of(part: Part) -> BTreeMap<String, usize> {
     let shop = Shop::start(PostgresOptions::new()).await;
     let tap = Tap::start(shop.server.port()).await;
     assert!(!kill_at(&shop, &tap, MESSAGES_MAX, Last::Dropped).await);
@@ -177,21 +189,36 @@ async fn killed_at_every_step_the_target_is_old_or_new() {
     assert_eq!(shop.content().await, "new");
     shop.reset().await;
     let mut seen = BTreeMap::<String, usize>::new();
-    for (at, last) in steps(messages) {
+    for (at, last) in part.of(messages) {
         kill_at(&shop, &tap, at, last).await;
         *seen.entry(settled(&shop).await).or_default() += 1;
     }
-    assert!(seen.get("old") > Some(&LAST_MESSAGES) && seen.contains_key("new"), "{seen:?} in {messages} messages");
     shop.restore().await;
+    seen
 }
 
-/// At which messages to strike.
-pub(crate) fn steps(messages: usize) -> Vec<(usize, Last)> {
-    let first_last = messages.saturating_sub(LAST_MESSAGES);
-    let loading = (1..first_last).step_by(STRIDE).map(|at| (at, Last::Delivered));
-    // The number of messages varies by those that end sessions: a few more are tried.
-    let last = (first_last..messages + 4).flat_map(|at| [(at, Last::Dropped), (at, Last::Delivered)]);
-    loading.chain(last).collect()
+/// Which messages of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Some of those until all is filled: they differ in little.
+    Filling,
+    /// All of the swap, each delivered and not.
+    Swap,
+}
+
+impl Part {
+    /// At which of so many messages to strike.
+    pub(crate) fn of(self, messages: usize) -> Vec<(usize, Last)> {
+        let first_last = messages.saturating_sub(SWAP_MESSAGES);
+        let stride = (first_last / FILLING_STEPS).max(1);
+        match self {
+            Self::Filling => (1..first_last).step_by(stride).map(|at| (at, Last::Delivered)).collect(),
+            // The number of messages varies by those that end sessions: a few more are tried.
+            Self::Swap => {
+                (first_last..messages + 2).flat_map(|at| [(at, Last::Dropped), (at, Last::Delivered)]).collect()
+            }
+        }
+    }
 }
 
 /// Recovers, and gives which data there is, wholly; then all is as at the begin.

@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = cases![
     the_journal_is_in_the_comment_of_the_replaced_database,
     a_database_named_back_by_hand_keeps_its_comment,
     a_target_replaced_meanwhile_is_left_alone,
+    slots_and_subscriptions_need_force,
 ];
 
 /// How long a condition may take to come true.
@@ -321,4 +322,28 @@ async fn a_target_replaced_meanwhile_is_left_alone() {
     let plan = service.plan_restore(&memory, &options).await.expect("a plan");
     let removed = service.restore(plan, &memory, &RestoreContext::new()).await.expect("a restore");
     assert_eq!((removed.old_data_kept_as, removed.warnings), (None, Vec::new()));
+}
+
+async fn slots_and_subscriptions_need_force() {
+    let options = PostgresOptions::new().with_setting("wal_level", "logical").with_setting("max_wal_senders", "4");
+    let server = postgres_server(options).await.expect("a server");
+    let (service, memory, report) = shop(&server).await;
+    let earlier = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    let bind = "select pg_create_logical_replication_slot('taken_away', 'pgoutput')";
+    server.execute_in("shop", bind).await.expect("a slot");
+    let error = service.restore(earlier, &memory, &RestoreContext::new()).await.expect_err("a slot came");
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)), "{error:?}");
+    assert!(error.to_string().contains("the replication slot taken_away"), "{error}");
+
+    let subscribe = "create subscription takes connection 'host=127.0.0.1 port=1 dbname=nowhere' publication p \
+        with (connect = false, slot_name = 'far')";
+    server.execute_in("shop", subscribe).await.expect("a subscription");
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    for bound in ["the replication slot taken_away", "the subscription takes"] {
+        assert!(plan.missing.iter().any(|missing| missing.contains(bound)), "{plan}");
+    }
+    let forced = Postgres::new(service.config().clone().with_restore(PostgresRestore::new().with_force(true)));
+    let kept = restore(&forced, &memory, &report).await.expect("a restore").old_data_kept_as.expect("a name");
+    let slot = server.query_in("postgres", "select database from pg_replication_slots").await.expect("slots");
+    assert_eq!(slot, [[Some(kept)]]);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stackkit_core::{ConfigFault, Endpoint, FaultSeverity, Secret, Weakness};
 
-use crate::options::{PostgresDump, PostgresRestore};
+use crate::options::{JOBS_MAX_DEFAULT, PostgresDump, PostgresRestore};
 
 /// How long opening a connection may take, start-up handshake included. libpq waits for ever; 10 s covers a
 /// slow name server and a TLS handshake across continents.
@@ -259,6 +259,24 @@ impl PostgresConfig {
         match &self.host {
             Host::Unix(directory) => directory.join(format!(".s.PGSQL.{}", self.port)),
             Host::Tcp(_) => PathBuf::new(),
+        }
+    }
+
+    /// Whether the server is on this machine, as far as its address tells.
+    pub(crate) fn is_here(&self) -> bool {
+        match &self.host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) if name == "localhost" => true,
+            Host::Tcp(name) => name.parse().is_ok_and(|address: IpAddr| address.is_loopback()),
+        }
+    }
+
+    /// How many connections work at once where nobody says: the cores of this machine if the server is on it, else
+    /// [`JOBS_MAX_DEFAULT`], which is also the most.
+    pub(crate) fn jobs_default(&self) -> usize {
+        match std::thread::available_parallelism() {
+            Ok(cores) if self.is_here() => cores.get().min(JOBS_MAX_DEFAULT),
+            _ => JOBS_MAX_DEFAULT,
         }
     }
 

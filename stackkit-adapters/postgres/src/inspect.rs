@@ -1,115 +1,158 @@
-//! Reads archives: their head for plans, the whole of them for verification, and into `pg_restore`.
+//! Reads artifacts to their end as a restore would, without a server.
 
-use bytes::{Bytes, BytesMut};
-use stackkit_core::backup::{ArtifactInfo, Inspection};
-use stackkit_core::process::Child;
-use stackkit_core::{Error, ErrorKind, Result};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use stackkit_core::backup::{ArtifactInfo, ArtifactReader, Inspection};
+use stackkit_core::{Census, Error, ErrorKind, Result};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::archive::Header;
-use crate::config::PostgresConfig;
+use crate::archive::tar::{self, BLOCK_BYTES};
+use crate::archive::{self, Data, Input, TocStream};
 use crate::dump::FORMAT;
-use crate::toc::{Contents, TocReader};
-use crate::tools::{self, Version};
+use crate::layout::{Layout, formats};
+use crate::restore::RowReader;
+use crate::toc::Contents;
 
-/// How much is moved between an artifact and a tool at a time; one buffer is all that is held.
-const COPY_BYTES: usize = 256 * 1024;
+/// How much is read at a time; one buffer is all that is held.
+const READ_BYTES: usize = 256 * 1024;
 
-/// `pg_restore` from here on reads every archive that names no other.
-const VERSION_OLDEST: Version = Version(90_000);
+/// The longest `contents.json` that is read.
+const CONTENTS_BYTES_MAX: u64 = 1 << 30;
 
-/// Refuses artifacts of another kind.
+/// How the data of a table ends: the end mark, and empty lines.
+const END_LINES: &[u8; 5] = b"\\.\n\n\n";
+
+/// What the names of large objects' files begin with.
+const BLOB: &str = "blob_";
+
+/// Refuses artifacts of another kind than an archive in one piece.
 pub(crate) fn check_format(artifact: &ArtifactInfo) -> Result<()> {
-    if artifact.spec.format == FORMAT {
-        return Ok(());
+    match artifact.spec.format == FORMAT {
+        true => Ok(()),
+        false => Err(foreign(artifact)),
     }
-    let error = Error::new(ErrorKind::Unsupported, "the artifact is not a custom archive of pg_dump");
-    Err(error.with_context("artifact", artifact.name()).with_context("format", &artifact.spec.format))
 }
 
-/// Reads as much of an archive as its table of contents takes.
-pub(crate) async fn contents(mut data: impl AsyncRead + Unpin) -> Result<Contents> {
-    let mut toc = TocReader::default();
-    while !toc.is_complete() {
-        let chunk = read(&mut data).await?;
-        if chunk.is_empty() {
-            break;
-        }
-        toc.push(&chunk)?;
-    }
-    toc.finish()
+fn foreign(artifact: &ArtifactInfo) -> Error {
+    let error = Error::new(ErrorKind::Unsupported, "the artifact is of no format that PostgreSQL's dumps have");
+    error.with_context("artifact", artifact.name()).with_context("format", &artifact.spec.format)
 }
 
-/// Lets `pg_restore` turn a whole archive into SQL that nobody keeps.
-pub(crate) async fn inspect(
-    config: &PostgresConfig,
-    artifact: &ArtifactInfo,
-    mut data: impl AsyncRead + Unpin,
-) -> Result<Inspection> {
-    check_format(artifact)?;
-    let mut toc = TocReader::default();
-    let mut head = BytesMut::new();
-    while toc.header().is_none() {
-        let chunk = read(&mut data).await?;
-        if chunk.is_empty() {
-            break;
-        }
-        toc.push(&chunk)?;
-        head.extend_from_slice(&chunk);
-    }
-    let Some(need) = toc.header().map(reader_of) else {
-        return Err(toc.finish().err().unwrap_or_else(|| Error::integrity("the archive has no header")));
+/// Reads an artifact to its end and checks its structure.
+pub(crate) async fn inspect(artifact: &ArtifactInfo, data: ArtifactReader) -> Result<Inspection> {
+    let inspected = match artifact.spec.format.as_str() {
+        FORMAT | formats::TOC => archive(data).await,
+        formats::CONTENTS => contents(data).await,
+        formats::ROWS => rows(artifact.name().as_str(), data).await,
+        formats::FILES => files(data).await,
+        formats::BLOBS_TOC | formats::SQL => lines(data).await,
+        _ => return Err(foreign(artifact)),
     };
-    let tool = tools::find("pg_restore", config, need).await?;
-    let child = tool.offline().args(["--format=custom", "--file=/dev/null"]).stdin_piped().spawn()?;
-    let stderr =
-        feed(child, head.freeze(), data, |chunk| toc.push(chunk)).await.map_err(|error| match error.kind() {
-            ErrorKind::ToolFailed => error.with_kind(ErrorKind::Integrity).with_context("artifact", artifact.name()),
-            _ => error,
-        })?;
-    let contents = toc.finish()?;
-    Ok(Inspection::new(contents.header.entries).with_census(contents.kinds).with_warnings(tools::lines(&stderr)))
+    inspected.map_err(|error| error.with_context("artifact", artifact.name()))
 }
 
-/// The oldest `pg_restore` that surely reads an archive: that of the `pg_dump` which wrote it.
-pub(crate) fn reader_of(header: &Header) -> Version {
-    header.pg_dump.unwrap_or(VERSION_OLDEST)
-}
-
-/// Writes `head` and the rest of `data` to the child, showing each piece of `data` to `look`, reads `data` to its end,
-/// and waits for the child. Gives what the child wrote to standard error.
-///
-/// A child that stops reading says why by its exit status, so a broken pipe is no error of its own; an error of `data`
-/// goes first, because it explains the child's.
-pub(crate) async fn feed(
-    mut child: Child,
-    head: Bytes,
-    mut data: impl AsyncRead + Unpin,
-    mut look: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<String> {
-    let mut stdin = child.take_stdin();
-    let mut chunk = head;
-    loop {
-        if let Some(pipe) = &mut stdin
-            && pipe.write_all(&chunk).await.is_err()
-        {
-            stdin = None;
+/// A table of contents, and the data behind it in an archive in one piece.
+async fn archive(data: ArtifactReader) -> Result<Inspection> {
+    let mut toc = TocStream::open(Input::new(data, 0)).await?;
+    let header = toc.header().clone();
+    let mut contents = Contents::of(&header, std::iter::empty());
+    let mut with_data = Vec::new();
+    while let Some(entry) = toc.next().await? {
+        if matches!(entry.data, Data::Offset { state, .. } if state != archive::NO_DATA) && entry.has_data {
+            with_data.push(entry.dump_id);
         }
-        chunk = read(&mut data).await?;
-        if chunk.is_empty() {
+        contents.note(&entry);
+    }
+    let places = archive::scan(toc.into_input(), header.int_bytes).await?;
+    if let Some(id) = with_data.iter().find(|id| !places.contains_key(id)) {
+        return Err(Error::integrity("the archive lacks the data of an entry").with_context("toc_id", id));
+    }
+    Ok(Inspection::new(header.entries).with_census(contents.kinds))
+}
+
+async fn contents(data: ArtifactReader) -> Result<Inspection> {
+    let mut text = Vec::new();
+    data.take(CONTENTS_BYTES_MAX).read_to_end(&mut text).await.map_err(broken)?;
+    let layout = Layout::parse(&text)?;
+    let tables = layout.databases.iter().map(|database| database.tables.len()).sum::<usize>();
+    let blobs = layout.databases.iter().map(|database| database.blobs_count).sum();
+    let tables = u64::try_from(tables).unwrap_or(u64::MAX);
+    let census = Census::new().with_count("tables", tables).with_count("large_objects", blobs);
+    Ok(Inspection::new(tables).with_census(census))
+}
+
+/// The rows of one table, or of a part of it: only the last part ends with the end mark, which is a line of its own.
+async fn rows(name: &str, data: ArtifactReader) -> Result<Inspection> {
+    let rows = count(data, name.ends_with(".dat")).await?;
+    Ok(Inspection::new(rows).with_census(Census::new().with_count("rows", rows)))
+}
+
+/// Counts the rows of a data file. Where `has_end` is false an end mark at the end is no fault, and no row.
+async fn count(data: impl AsyncRead + Unpin, has_end: bool) -> Result<u64> {
+    let mut data = RowReader::new(data, has_end);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut tail = [0; END_LINES.len()];
+    let mut rows = 0;
+    loop {
+        let read = data.read(&mut buffer).await.map_err(broken)?;
+        let piece = buffer.get(..read).unwrap_or_default();
+        if piece.is_empty() {
             break;
         }
-        look(&chunk)?;
+        rows += u64::try_from(piece.iter().filter(|byte| **byte == b'\n').count()).unwrap_or_default();
+        let joined = [tail.as_slice(), piece].concat();
+        tail.copy_from_slice(&joined[joined.len() - END_LINES.len()..]);
     }
-    drop(stdin);
-    child.wait().await
+    match (tail.ends_with(b"\n"), tail == *END_LINES) {
+        (true, true) => Ok(rows - 3),
+        (true, false) => Ok(rows),
+        (false, _) if tail == [0; END_LINES.len()] => Ok(0),
+        _ => Err(Error::integrity("the last row of a table is cut")),
+    }
 }
 
-/// The next piece; empty at the end. The storage's own error travels inside that of the reader.
-async fn read(data: &mut (impl AsyncRead + Unpin)) -> Result<Bytes> {
-    let mut buffer = BytesMut::with_capacity(COPY_BYTES);
-    match data.read_buf(&mut buffer).await {
-        Ok(_count) => Ok(buffer.freeze()),
-        Err(error) => Err(error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error))),
+/// An archive of data files of tables, or of large objects.
+async fn files(mut data: ArtifactReader) -> Result<Inspection> {
+    let mut census = Census::new();
+    let mut members = 0;
+    loop {
+        let mut block = [0; BLOCK_BYTES];
+        data.read_exact(&mut block).await.map_err(broken)?;
+        let Some((name, size)) = tar::parse(&block)? else { break };
+        let mut member = (&mut data).take(size);
+        if name.starts_with(BLOB) {
+            tokio::io::copy(&mut member, &mut tokio::io::sink()).await.map_err(broken)?;
+            census.add("large_objects", 1);
+        } else {
+            let counted = count(&mut member, true).await.map_err(|error| error.with_context("file", &name));
+            census.add("rows", counted?);
+        }
+        if member.limit() > 0 {
+            return Err(Error::integrity("an archive of files is cut"));
+        }
+        let mut padding = vec![0; tar::padding(size)];
+        data.read_exact(&mut padding).await.map_err(broken)?;
+        members += 1;
+    }
+    tokio::io::copy(&mut data, &mut tokio::io::sink()).await.map_err(broken)?;
+    Ok(Inspection::new(members).with_census(census))
+}
+
+async fn lines(mut data: ArtifactReader) -> Result<Inspection> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut lines = 0;
+    loop {
+        let read = data.read(&mut buffer).await.map_err(broken)?;
+        let piece = buffer.get(..read).unwrap_or_default();
+        if piece.is_empty() {
+            return Ok(Inspection::new(lines));
+        }
+        lines += u64::try_from(piece.iter().filter(|byte| **byte == b'\n').count()).unwrap_or_default();
+    }
+}
+
+/// The storage's own error travels inside that of the reader.
+fn broken(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => Error::integrity("an artifact ends too early"),
+        _ => error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error)),
     }
 }

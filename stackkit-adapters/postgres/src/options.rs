@@ -239,6 +239,18 @@ pub enum Strategy {
     InPlaceSingleTransaction,
 }
 
+impl Strategy {
+    /// The strategy as the word that plans and the command line use.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Swap => "swap",
+            Self::IntoNew(_) => "new",
+            Self::InPlaceSingleTransaction => "in-place",
+        }
+    }
+}
+
 /// What becomes of who owns what.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -251,6 +263,25 @@ pub enum Owners {
     Map(Vec<(String, String)>),
     /// Everything belongs to the role that restores.
     Skip,
+}
+
+impl Owners {
+    /// The roles here of the sorted owners of a dump.
+    pub(crate) fn apply(&self, owners: &mut Vec<String>) {
+        match self {
+            Self::Restore => {}
+            Self::Skip => owners.clear(),
+            Self::Map(pairs) => {
+                for owner in owners.iter_mut() {
+                    if let Some((_, to)) = pairs.iter().find(|(from, _)| from == owner) {
+                        owner.clone_from(to);
+                    }
+                }
+                owners.sort_unstable();
+                owners.dedup();
+            }
+        }
+    }
 }
 
 /// How a restore replaces.

@@ -5,19 +5,21 @@ use stackkit_core::{Clock, Error, ErrorKind, Result, Service};
 
 use crate::client::{Session, text};
 use crate::dump::Server;
-use crate::inspect;
-use crate::restore::Dumped;
+use crate::options::Strategy;
+use crate::restore::{Dumped, Preflight};
 use crate::service::Postgres;
 use crate::sql::{literal, suffixed};
 use crate::target::{self, Target};
 use crate::toc::Contents;
-use crate::tools::{self, VendorTool};
 
 /// The plan's entry for the name of the database that is filled before the swap.
 pub(crate) const STAGING: &str = "staging_database";
 
 /// The plan's entry for the name under which the replaced database is kept.
 pub(crate) const KEPT_AS: &str = "old_database_kept_as";
+
+/// The plan's entry for the strategy that it was made for.
+pub(crate) const STRATEGY: &str = "strategy";
 
 /// In the names of databases that are being filled.
 pub(crate) const STAGING_MARK: &str = "__sk_";
@@ -33,7 +35,13 @@ pub(crate) const STAMP_BYTES: usize = 19;
 
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
-        let dumped = Dumped::read(source).await?;
+        self.filled().plan_filled(source, options).await
+    }
+
+    async fn plan_filled(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
+        let restore = &self.config().restore;
+        let mut dumped = Dumped::read(source, restore).await?;
+        restore.owners.apply(&mut dumped.contents.owners);
         let contents = &dumped.contents;
         let admin = target::open_admin(self.config()).await?;
         let server = Server::of(&admin).await?;
@@ -44,22 +52,22 @@ impl Postgres {
         let target = target::find(&admin, &self.config().database).await?;
 
         let mut plan = RestorePlan::new(self.id().clone(), self.kind(), fingerprint);
-        plan.artifacts = source.artifacts().iter().map(|artifact| artifact.name().clone()).collect();
+        plan.artifacts = dumped.artifacts(source)?;
+        plan.details.insert(STRATEGY.to_owned(), restore.strategy.as_str().to_owned());
         plan.old_data = options.old_data;
         self.add_actions(&mut plan, target.as_ref());
         let needs =
             Needs { admin: &admin, contents, database: &self.config().database, force: self.config().restore.force };
         plan.missing = needs.missing(target.as_ref()).await?;
-        if dumped.layout.is_none() {
-            match restorer(self, contents, &server).await {
-                Ok(_tool) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::ToolMissing | ErrorKind::Incompatible) => {
-                    plan.missing.push(error.to_string());
-                }
-                Err(error) => return Err(error),
-            }
+        if matches!(restore.strategy, Strategy::IntoNew(_)) && target.is_some() {
+            plan.missing.push(format!("a free name: the database {} exists", self.config().database));
         }
         plan.warnings = needs.warnings(&server, target.is_some()).await?;
+        let target = target.as_ref();
+        let preflight = Preflight { service: self, admin: &admin, server: &server, dumped: &dumped, source, target };
+        let found = preflight.run().await?;
+        plan.missing.extend(found.missing);
+        plan.warnings.extend(found.warnings);
         Ok(plan)
     }
 
@@ -86,20 +94,6 @@ impl Postgres {
         plan.details.insert(STAGING.to_owned(), staging);
         plan.details.insert(KEPT_AS.to_owned(), kept_as);
     }
-}
-
-/// The `pg_restore` that reads the archive and that the server understands.
-pub(crate) async fn restorer(service: &Postgres, contents: &Contents, server: &Server) -> Result<VendorTool> {
-    let need = inspect::reader_of(&contents.header);
-    let tool = tools::find("pg_restore", service.config(), need).await?;
-    if tools::sends_new_settings(tool.version, server.version) {
-        let message = "pg_restore from version 17 on sends settings that servers before 17 refuse; \
-            install the client package of the server's version";
-        return Err(Error::new(ErrorKind::Incompatible, message)
-            .with_context("pg_restore", tool.version)
-            .with_context("server", &server.version_text));
-    }
-    Ok(tool)
 }
 
 /// What a plan asks the server about.

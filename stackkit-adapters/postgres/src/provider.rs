@@ -29,7 +29,7 @@ impl BackupProvider for Postgres {
     }
 
     async fn inspect(&self, artifact: &ArtifactInfo, data: ArtifactReader) -> Result<Inspection> {
-        inspect::inspect(self.config(), artifact, data).await.map_err(self.named("inspect"))
+        inspect::inspect(artifact, data).await.map_err(self.named("inspect"))
     }
 
     async fn plan_restore(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {

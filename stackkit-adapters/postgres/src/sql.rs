@@ -15,11 +15,6 @@ pub(crate) fn literal(text: &str) -> String {
     }
 }
 
-/// `value` as one value of a libpq connection string.
-pub(crate) fn conninfo(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
 /// `base` with `suffix`, `base` cut between two characters so that the server keeps the whole suffix.
 pub(crate) fn suffixed(base: &str, suffix: &str) -> String {
     let mut end = IDENTIFIER_BYTES_MAX.saturating_sub(suffix.len()).min(base.len());
@@ -39,7 +34,6 @@ mod tests {
         assert_eq!(identifier(r#"a"b'c\"#), r#""a""b'c\""#);
         assert_eq!(literal("a'b"), "'a''b'");
         assert_eq!(literal(r"a\'b"), r" E'a\\''b'");
-        assert_eq!(conninfo(r"a'b\"), r"'a\'b\\'");
     }
 
     proptest! {

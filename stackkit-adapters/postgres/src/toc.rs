@@ -1,23 +1,8 @@
-//! What an archive holds, learned from its table of contents while the bytes pass by. Sans-IO.
+//! What an archive holds in sum, learned from the entries of its table of contents. Pure.
 
-use bytes::{Buf, BytesMut};
-use stackkit_core::{Census, Error, Result};
+use stackkit_core::Census;
 
-use crate::archive::{self, Entry, Header};
-
-/// The longest entry that is kept in memory until it is whole. Most are a few hundred bytes; a definition of more than
-/// this is none.
-const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Reads header and table of contents from pieces of an archive. One entry is in memory at a time.
-#[derive(Debug, Default)]
-pub(crate) struct TocReader {
-    buffer: BytesMut,
-    /// How long the buffer was at the last attempt. The next waits for twice that, so a long entry stays linear.
-    tried_bytes: usize,
-    entries_read: u64,
-    contents: Option<Contents>,
-}
+use crate::archive::{Entry, Header};
 
 /// What was learned.
 #[derive(Debug)]
@@ -35,75 +20,6 @@ pub(crate) struct Contents {
     pub(crate) has_database_properties: bool,
 }
 
-impl TocReader {
-    /// Takes the next bytes; those behind the table of contents are ignored.
-    ///
-    /// # Errors
-    /// `Integrity` if the bytes are no archive; `Unsupported` for a format that is not known.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.is_complete() {
-            return Ok(());
-        }
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() < self.tried_bytes.saturating_mul(2) {
-            return Ok(());
-        }
-        self.parse()
-    }
-
-    /// Whether the whole table of contents was read.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.contents.as_ref().is_some_and(|contents| self.entries_read >= contents.header.entries)
-    }
-
-    /// The header, as soon as it was read.
-    pub(crate) fn header(&self) -> Option<&Header> {
-        self.contents.as_ref().map(|contents| &contents.header)
-    }
-
-    /// What was learned, at the end of the bytes.
-    ///
-    /// # Errors
-    /// `Integrity` if they ended too early.
-    pub(crate) fn finish(mut self) -> Result<Contents> {
-        if !self.is_complete() {
-            self.parse()?;
-        }
-        let is_complete = self.is_complete();
-        let contents = self.contents.filter(|_| is_complete);
-        contents.ok_or_else(|| Error::integrity("the archive ends inside its table of contents"))
-    }
-
-    fn parse(&mut self) -> Result<()> {
-        if self.contents.is_none() {
-            match archive::header(&self.buffer)? {
-                Some((header, used)) => {
-                    self.buffer.advance(used);
-                    self.contents = Some(Contents::new(header));
-                }
-                None => return self.wait(),
-            }
-        }
-        let Some(contents) = &mut self.contents else { return Ok(()) };
-        while self.entries_read < contents.header.entries {
-            let Some((entry, used)) = archive::entry(&contents.header, &self.buffer)? else { return self.wait() };
-            self.buffer.advance(used);
-            self.entries_read += 1;
-            contents.note(&entry);
-        }
-        self.buffer = BytesMut::new();
-        Ok(())
-    }
-
-    fn wait(&mut self) -> Result<()> {
-        self.tried_bytes = self.buffer.len();
-        match self.buffer.len() > ENTRY_BYTES_MAX {
-            true => Err(Error::integrity("an entry of the archive's table of contents is impossibly long")),
-            false => Ok(()),
-        }
-    }
-}
-
 impl Contents {
     fn new(header: Header) -> Self {
         Self {
@@ -117,13 +33,14 @@ impl Contents {
     }
 
     /// What a whole table of contents tells.
-    pub(crate) fn of(header: &Header, entries: &[Entry]) -> Self {
+    pub(crate) fn of<'a>(header: &Header, entries: impl Iterator<Item = &'a Entry>) -> Self {
         let mut contents = Self::new(header.clone());
-        entries.iter().for_each(|entry| contents.note(entry));
+        entries.for_each(|entry| contents.note(entry));
         contents
     }
 
-    fn note(&mut self, entry: &Entry) {
+    /// Adds an entry.
+    pub(crate) fn note(&mut self, entry: &Entry) {
         self.kinds.add(&format!("entries.{}", entry.kind.to_lowercase().replace(' ', "_")), 1);
         if !entry.owner.is_empty()
             && let Err(place) = self.owners.binary_search(&entry.owner)
@@ -150,36 +67,15 @@ impl Contents {
 mod tests {
     use super::*;
     use crate::archive::samples;
-    use proptest::prelude::*;
 
     #[test]
     fn entries_are_summed_up() {
-        let mut toc = TocReader::default();
-        let mut bytes = samples::header(14, 2);
-        bytes.extend(samples::entry(14, "TABLE"));
-        bytes.extend(samples::entry(14, "EXTENSION"));
-        toc.push(&bytes).expect("an archive");
-        let contents = toc.finish().expect("all of it");
+        let (header, _) = crate::archive::header(&samples::header(14, 2)).expect("a header").expect("all of it");
+        let of =
+            |kind| crate::archive::entry(&header, &samples::entry(14, kind)).expect("an entry").expect("all of it").0;
+        let entries = [of("TABLE"), of("EXTENSION")];
+        let contents = Contents::of(&header, entries.iter());
         assert_eq!(contents.kinds.count("entries.table"), 1);
         assert_eq!((contents.extensions, contents.owners), (vec!["orders".to_owned()], vec!["app".to_owned()]));
-    }
-
-    #[test]
-    fn a_cut_archive_is_refused() {
-        let mut toc = TocReader::default();
-        toc.push(&samples::header(14, 1)).expect("an archive so far");
-        assert!(toc.finish().is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn pieces_do_not_matter(piece in 1usize..50) {
-            let mut bytes = samples::header(16, 3);
-            (0..3).for_each(|_| bytes.extend(samples::entry(16, "TABLE DATA")));
-            bytes.extend([1; 20]);
-            let mut toc = TocReader::default();
-            bytes.chunks(piece).for_each(|piece| toc.push(piece).expect("an archive"));
-            prop_assert_eq!(toc.finish().expect("all of it").kinds.count("entries.table_data"), 3);
-        }
     }
 }

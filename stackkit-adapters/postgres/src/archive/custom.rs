@@ -42,7 +42,7 @@ pub(super) async fn head(input: &mut Input, int_bytes: usize) -> Result<Option<(
 ///
 /// # Errors
 /// `Integrity` if it is damaged or cut.
-pub(super) async fn scan(mut input: Input, int_bytes: usize) -> Result<HashMap<i32, u64>> {
+pub(crate) async fn scan(mut input: Input, int_bytes: usize) -> Result<HashMap<i32, u64>> {
     let mut places = HashMap::new();
     loop {
         let place = input.position();

@@ -16,13 +16,13 @@ pub(crate) mod text;
 mod toc;
 pub(crate) mod write;
 
+pub(crate) use custom::scan;
 pub(crate) use input::{Input, of_io};
 #[cfg(test)]
 pub(crate) use read::samples;
 pub(crate) use read::{entry, header};
 pub use source::Archive;
-#[allow(unused_imports, reason = "restores read it with the next changes")]
-pub(crate) use source::{AsLayout, as_layout};
+pub(crate) use source::as_layout;
 pub(crate) use toc::TocStream;
 
 use crate::tools::Version;
@@ -108,6 +108,9 @@ impl Section {
         }
     }
 }
+
+/// The state of an entry without data in a custom archive.
+pub(crate) const NO_DATA: u8 = 3;
 
 /// Where an entry's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]

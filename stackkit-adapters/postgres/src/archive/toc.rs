@@ -43,6 +43,11 @@ impl TocStream {
         Ok(Some(entry))
     }
 
+    /// How many bytes were read so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.input.position()
+    }
+
     /// What follows.
     pub(crate) fn into_input(self) -> Input {
         self.input

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::schedule::{Node, SMALL_WEIGHT, Schedule};
 use super::script::{self, Style};
+use super::select::Selection;
 use super::session::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Loading, named};
 use super::toc::Toc;
 use super::work::{self, Step, Work};
@@ -34,8 +35,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) toc: &'a Toc,
     pub(crate) style: Style,
     pub(crate) jobs: usize,
-    /// Whether an entry is restored at all.
-    pub(crate) is_wanted: &'a (dyn Fn(&Entry) -> bool + Sync),
+    /// What of it is restored.
+    pub(crate) selection: &'a Selection,
 }
 
 /// What one run of steps shares.
@@ -56,7 +57,7 @@ impl Loader<'_> {
     /// Fills the database. Every error of a statement is one of the restore, and names its entry. Gives warnings.
     pub(crate) async fn run(&self) -> Result<Vec<String>> {
         let entries = &self.toc.entries;
-        let work = work::plan(entries, self.layout, self.is_wanted)?;
+        let work = work::plan(entries, self.layout, &|entry| self.selection.takes(entry))?;
         let is_many = |entry: &&Entry| entry.kind == "BLOB METADATA";
         let blob_entries: BTreeMap<i32, &Entry> =
             entries.iter().filter(is_many).map(|entry| (entry.dump_id, entry)).collect();

@@ -3,35 +3,38 @@
 mod analyze;
 mod blobs;
 mod dumped;
+mod features;
+mod grants;
 mod key;
 mod load;
+mod preflight;
 mod rows;
 #[cfg(test)]
 mod samples;
 mod schedule;
 mod script;
+mod select;
 mod session;
 mod toc;
 mod work;
 
-use bytes::Bytes;
-use stackkit_core::backup::{ArtifactName, ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
+use stackkit_core::backup::{ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service};
 
+use crate::archive::as_layout;
 use crate::census;
 use crate::client::Session;
-use crate::dump::{ARTIFACT, Server};
-use crate::inspect;
-use crate::options::JOBS_MAX_DEFAULT;
-use crate::plan::{KEPT_AS, STAGING, restorer};
+use crate::dump::Server;
+use crate::options::Strategy;
+use crate::plan::{KEPT_AS, STAGING, STRATEGY};
 use crate::service::Postgres;
-use crate::sql::conninfo;
 use crate::swap::Swap;
 use crate::target;
-use crate::tools;
 
 pub(crate) use dumped::Dumped;
 use load::Loader;
+pub(crate) use preflight::Preflight;
+pub(crate) use rows::RowReader;
 use script::Style;
 
 /// How many differences of a census an error names; the rest is only counted.
@@ -58,13 +61,31 @@ impl Postgres {
         source: &dyn ArtifactSource,
         cx: &RestoreContext,
     ) -> Result<RestoreReport> {
+        self.filled().replace(plan, source, cx).await
+    }
+
+    /// A handle on the database that a restore fills: the configured one, or the new one.
+    pub(crate) fn filled(&self) -> Self {
+        match &self.config().restore.strategy {
+            Strategy::IntoNew(name) => Self::new(self.config().clone().with_database(name)).with_id(self.id().as_str()),
+            _ => self.clone(),
+        }
+    }
+
+    async fn replace(
+        &self,
+        plan: RestorePlan,
+        source: &dyn ArtifactSource,
+        cx: &RestoreContext,
+    ) -> Result<RestoreReport> {
         let old = |error: Error| error.with_target(TargetState::Old);
         let detail = |name: &str| {
             plan.details.get(name).map(String::as_str).ok_or_else(|| old(stale("the plan is not complete")))
         };
         let (staging, kept_as) = (detail(STAGING)?, detail(KEPT_AS)?);
         self.check(&plan).await.map_err(old)?;
-        let job = self.job(source, cx, staging).await.map_err(old)?;
+        let source = as_layout(source).await.map_err(old)?;
+        let job = self.job(source.source(), cx, staging).await.map_err(old)?;
         let exists = !target::is_absent(&plan.fingerprint);
 
         let database = self.config().database.as_str();
@@ -93,6 +114,9 @@ impl Postgres {
         if plan.kind != self.kind() || plan.service != *self.id() {
             return Err(stale("the plan is of another service"));
         }
+        if plan.details.get(STRATEGY).is_some_and(|strategy| strategy != self.config().restore.strategy.as_str()) {
+            return Err(stale("the plan was made for another strategy"));
+        }
         if let Some(missing) = plan.missing.first() {
             return Err(stale("the plan lacks something").with_context("missing", missing));
         }
@@ -108,7 +132,7 @@ impl Postgres {
         cx: &'a RestoreContext,
         staging: &'a str,
     ) -> Result<Job<'a>> {
-        let dumped = Dumped::read(source).await?;
+        let dumped = Dumped::read(source, &self.config().restore).await?;
         let admin = target::open_admin(self.config()).await?;
         let server = Server::of(&admin).await?;
         Ok(Job { service: self, source, expected: cx.expected.as_ref(), admin, server, dumped, staging })
@@ -129,45 +153,26 @@ impl Job<'_> {
 
     /// Fills the staging database and compares it with the dump's census. Gives what it holds, and warnings.
     async fn fill(&self) -> Result<(Census, Vec<String>)> {
-        let mut warnings = match &self.dumped.layout {
-            Some((layout, toc)) => {
-                let config = self.service.config();
-                let style = Style {
-                    owners: config.restore.owners.clone(),
-                    privileges: !config.restore.skip_privileges,
-                    sets_path: toc.sets_path(),
-                };
-                let jobs = config.restore.jobs.unwrap_or(JOBS_MAX_DEFAULT);
-                let (source, database) = (self.source, self.staging);
-                Loader { config, source, database, layout, toc, style, jobs, is_wanted: &|_| true }.run().await?
-            }
-            None => self.load_archive().await?,
+        let config = self.service.config();
+        let restore = &config.restore;
+        let layout = self.dumped.layout.as_ref().ok_or_else(|| Error::unexpected("the dump has no layout"))?;
+        let loader = Loader {
+            config,
+            source: self.source,
+            database: self.staging,
+            layout,
+            toc: &self.dumped.toc,
+            style: Style {
+                owners: restore.owners.clone(),
+                privileges: !restore.skip_privileges,
+                sets_path: self.dumped.toc.sets_path(),
+            },
+            jobs: restore.jobs.unwrap_or_else(|| config.jobs_default()),
+            selection: &self.dumped.selection,
         };
-        let session = Session::open_long(self.service.config(), self.staging).await?;
-        // Without statistics the first queries after the swap would be planned blindly. It fails where a foreign table
-        // is a child of another one and its server is away: no reason to lose the restore.
-        if self.dumped.layout.is_none()
-            && let Err(error) = session.execute("ANALYZE").await
-        {
-            warnings.push(format!("statistics were not gathered for every table; run ANALYZE: {error}"));
-        }
+        let warnings = loader.run().await?;
+        let session = Session::open_long(config, self.staging).await?;
         Ok((self.compare(&session).await?, warnings))
-    }
-
-    /// Lets `pg_restore` load an archive in one piece. Gives what it had to say.
-    async fn load_archive(&self) -> Result<Vec<String>> {
-        let tool = restorer(self.service, &self.dumped.contents, &self.server).await?;
-        let child = tool
-            .command(self.service.config(), self.staging)?
-            .args(["--format=custom", "--exit-on-error", "--no-password"])
-            .arg(format!("--dbname=dbname={}", conninfo(self.staging)))
-            // Nothing is promised before the swap, whose commit comes later in the log and flushes all before it.
-            .env("PGOPTIONS", "-c synchronous_commit=off")
-            .stdin_piped()
-            .spawn()?;
-        let data = self.source.open(&ArtifactName::new(ARTIFACT)?).await?;
-        let stderr = inspect::feed(child, Bytes::new(), data, |_chunk| Ok(())).await?;
-        Ok(tools::lines(&stderr))
     }
 
     /// Hashes of content are compared within one release series only: other versions may print values differently.
@@ -176,7 +181,9 @@ impl Job<'_> {
             self.dumped.contents.header.server.is_some_and(|dumped| dumped.series() == self.server.version.series());
         let digests = same_series && self.expected.is_some_and(|expected| !expected.digests.is_empty());
         let found = census::of_database(session, digests).await?;
-        let differences = self.expected.map(|expected| expected.diff(&found)).unwrap_or_default();
+        // Of a part of a dump, the rows of each table were compared while they were loaded.
+        let expected = self.expected.filter(|_| self.dumped.selection.is_all());
+        let differences = expected.map(|expected| expected.diff(&found)).unwrap_or_default();
         if differences.is_empty() {
             return Ok(found);
         }

@@ -1,8 +1,7 @@
 //! One connection of a restore, and how it runs the statements of entries.
 
-use bytes::Bytes;
 use stackkit_core::{Error, ErrorKind, Result};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 
 use super::rows::RowReader;
 use super::script::{Script, qualified};
@@ -41,9 +40,6 @@ const EXCERPT_CHARS: usize = 160;
 
 /// Kinds whose statements may hold passwords.
 const SECRET_KINDS: [&str; 3] = ["USER MAPPING", "SUBSCRIPTION", "SERVER"];
-
-/// How much is read of an artifact at a time.
-const READ_BYTES: usize = 256 * 1024;
 
 /// A connection to the database that is filled.
 #[derive(Debug)]
@@ -105,21 +101,6 @@ impl Loading {
     pub(crate) async fn copy(&mut self, sql: &str, has_end: bool, data: impl AsyncRead + Unpin + Send) -> Result<u64> {
         self.wire.copy_in(&text::encode(sql), &mut RowReader::new(data, has_end)).await
     }
-}
-
-/// The next piece of an artifact; empty at the end. The storage's own error travels inside that of the reader.
-pub(crate) async fn read(data: &mut (impl AsyncRead + Unpin)) -> Result<Bytes> {
-    let mut buffer = bytes::BytesMut::with_capacity(READ_BYTES);
-    while buffer.len() < buffer.capacity() {
-        match data.read_buf(&mut buffer).await {
-            Ok(0) => break,
-            Ok(_count) => {}
-            Err(error) => {
-                return Err(error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error)));
-            }
-        }
-    }
-    Ok(buffer.freeze())
 }
 
 /// An error of an entry, which it names.

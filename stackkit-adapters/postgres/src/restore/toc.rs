@@ -1,14 +1,12 @@
 //! The whole table of contents of a dump.
 
+use stackkit_core::backup::ArtifactReader;
 use stackkit_core::{Error, Result};
-use tokio::io::AsyncRead;
 
-use super::session::read;
-use crate::archive::{self, Entry, Header};
-use bytes::{Buf, BytesMut};
+use crate::archive::{Entry, Header, Input, TocStream};
 
 /// The longest table of contents that is read. An object takes about half a kibibyte: this is a million of them.
-const TOC_BYTES_MAX: usize = 512 * 1024 * 1024;
+const TOC_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Header and entries.
 #[derive(Debug)]
@@ -18,35 +16,20 @@ pub(crate) struct Toc {
 }
 
 impl Toc {
-    /// Reads all of `data`.
+    /// Reads as much of `data` as the table of contents takes: in a custom archive the rows follow.
     ///
     /// # Errors
     /// `Integrity` if it is no table of contents, is cut, or is longer than half a gibibyte.
-    pub(crate) async fn read(mut data: impl AsyncRead + Unpin) -> Result<Self> {
-        let mut bytes = BytesMut::new();
-        loop {
-            let chunk = read(&mut data).await?;
-            if chunk.is_empty() {
-                return Self::parse(bytes);
-            }
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > TOC_BYTES_MAX {
+    pub(crate) async fn read(data: ArtifactReader) -> Result<Self> {
+        let mut toc = TocStream::open(Input::new(data, 0)).await?;
+        let mut entries = Vec::new();
+        while let Some(entry) = toc.next().await? {
+            entries.push(entry);
+            if toc.position() > TOC_BYTES_MAX {
                 return Err(Error::integrity("the table of contents is impossibly long"));
             }
         }
-    }
-
-    fn parse(mut bytes: BytesMut) -> Result<Self> {
-        let cut = || Error::integrity("the archive ends inside its table of contents");
-        let (header, used) = archive::header(&bytes)?.ok_or_else(cut)?;
-        bytes.advance(used);
-        let mut entries = Vec::new();
-        for _entry in 0..header.entries {
-            let (entry, used) = archive::entry(&header, &bytes)?.ok_or_else(cut)?;
-            bytes.advance(used);
-            entries.push(entry);
-        }
-        Ok(Self { header, entries })
+        Ok(Self { header: toc.header().clone(), entries })
     }
 
     /// Whether definitions name no schema and rely on the path.

@@ -1,14 +1,19 @@
 //! The restore of a dump of many artifacts, by a folder that `pg_dump` itself wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use stackkit_core::backup::{DumpReport, RestoreContext, RestoreOptions, TargetState, VendorInfo};
+use stackkit_core::backup::{
+    ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource, DumpReport, RestoreContext, RestoreOptions,
+    TargetState, VendorInfo,
+};
 use stackkit_core::process::Tool;
-use stackkit_core::{BackupProvider, ErrorKind};
+use stackkit_core::{BackupProvider, ErrorKind, Result, async_trait};
 use stackkit_fixtures::PostgresFixture;
-use stackkit_postgres::Postgres;
+use stackkit_postgres::{Owners, Postgres, PostgresRestore, Strategy};
 
 use crate::backup::filled;
 use crate::memory::{Memory, restore};
@@ -20,6 +25,10 @@ pub(crate) const CASES: &[Case] = cases![
     a_failing_statement_names_its_entry,
     a_cut_table_leaves_the_old_data,
     a_missing_row_leaves_the_old_data,
+    a_new_database_leaves_the_old_one_alone,
+    one_table_is_restored_without_reading_the_others,
+    owners_are_mapped_or_skipped,
+    every_artifact_is_inspected,
 ];
 
 /// How long the vendor's tools may take.
@@ -149,4 +158,121 @@ async fn a_missing_row_leaves_the_old_data() {
     let error = service.restore(plan, &memory, &RestoreContext::new()).await.expect_err("a row is missing");
     assert_eq!((error.kind(), error.target()), (ErrorKind::Integrity, Some(TargetState::Old)), "{error:?}");
     assert!(error.to_string().contains("public.bytes"), "{error}");
+}
+
+fn with(service: &Postgres, options: PostgresRestore) -> Postgres {
+    Postgres::new(service.config().clone().with_restore(options))
+}
+
+async fn a_new_database_leaves_the_old_one_alone() {
+    let (postgres, service) = filled().await;
+    let before = content(&postgres, postgres.database()).await;
+    let (memory, report) = folder(&postgres, &service).await;
+    let name = format!("{}_beside", postgres.database());
+    let target = with(&service, PostgresRestore::new().with_strategy(Strategy::IntoNew(name.clone())).with_jobs(3));
+    let plan = target.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert!(!plan.is_destructive(), "{plan}");
+    let error = service.restore(plan, &memory, &RestoreContext::new()).await.expect_err("another strategy");
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)), "{error:?}");
+    let restored = restore(&target, &memory, &report).await.expect("a restore");
+    assert_eq!((restored.census, restored.old_data_kept_as), (report.census.clone(), None));
+    assert_eq!(content(&postgres, &name).await, before);
+    assert_eq!(service.census().await.expect("a census"), report.census);
+    let plan = target.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert!(plan.missing.iter().any(|missing| missing.contains("exists")), "{plan}");
+    postgres.server().execute_in("postgres", &format!("drop database {name} with (force)")).await.expect("dropped");
+}
+
+/// A source that notes what is read of it.
+struct Counting {
+    inner: Memory,
+    opened: Mutex<BTreeSet<String>>,
+}
+
+#[async_trait]
+impl ArtifactSource for Counting {
+    fn artifacts(&self) -> &[ArtifactInfo] {
+        self.inner.artifacts()
+    }
+
+    async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
+        self.opened.lock().expect("no panic").insert(name.to_string());
+        self.inner.open(name).await
+    }
+
+    async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {
+        self.opened.lock().expect("no panic").insert(name.to_string());
+        self.inner.open_range(name, plain_bytes).await
+    }
+}
+
+async fn one_table_is_restored_without_reading_the_others() {
+    let (postgres, service) = filled().await;
+    let (memory, _report) = folder(&postgres, &service).await;
+    let source = Counting { inner: memory, opened: Mutex::default() };
+    let name = format!("{}_one", postgres.database());
+    let options = PostgresRestore::new().with_strategy(Strategy::IntoNew(name.clone())).only_tables(["public.refers"]);
+    let target = with(&service, options);
+    let plan = target.plan_restore(&source, &RestoreOptions::new()).await.expect("a plan");
+    assert_eq!(plan.missing, Vec::<String>::new());
+    assert!(plan.warnings.iter().any(|warning| warning.contains("FK CONSTRAINT")), "{plan}");
+    assert_eq!(plan.artifacts.len(), 3, "contents.json, toc.dat and the table's data: {:?}", plan.artifacts);
+    let restored = target.restore(plan.clone(), &source, &RestoreContext::new()).await.expect("a restore");
+    assert_eq!(restored.census.count("tables.public.refers.rows"), 2);
+    assert_eq!(restored.census.count("objects.tables"), 1, "{:?}", restored.census);
+    let wanted: BTreeSet<String> = plan.artifacts.iter().map(ToString::to_string).collect();
+    assert_eq!(*source.opened.lock().expect("no panic"), wanted);
+
+    let schema = PostgresRestore::new().only_schemas(["Schr\u{e4}g \"zitiert\""]);
+    let plan = with(&service, schema).plan_restore(&source, &RestoreOptions::new()).await.expect("a plan");
+    assert_eq!(plan.artifacts.len(), 3, "{:?}", plan.artifacts);
+    let unknown = with(&service, PostgresRestore::new().only_tables(["nowhere"]));
+    let error = unknown.plan_restore(&source, &RestoreOptions::new()).await.expect_err("no such table");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    postgres.server().execute_in("postgres", &format!("drop database {name} with (force)")).await.expect("dropped");
+}
+
+async fn owners_are_mapped_or_skipped() {
+    let (postgres, service) = filled().await;
+    let name = postgres.database();
+    let (old, new) = (format!("old_{name}"), format!("new_{name}"));
+    let setup = format!(
+        "create role {old}; create role {new}; alter table no_rows owner to {old}; grant select on bytes to {old}"
+    );
+    postgres.execute(&setup).await.expect("roles");
+    let (memory, report) = folder(&postgres, &service).await;
+    postgres.execute(&format!("drop owned by {old}; drop role {old}")).await.expect("no role");
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert!(plan.missing.iter().filter(|missing| missing.contains(&old)).count() == 2, "{plan}");
+    let owner = "select tableowner from pg_tables where tablename = 'no_rows'";
+    let map = PostgresRestore::new().with_owners(Owners::Map(vec![(old.clone(), new.clone())])).without_privileges();
+    let skip = PostgresRestore::new().with_owners(Owners::Skip).without_privileges();
+    for (options, expected) in [(map, new.as_str()), (skip, "postgres")] {
+        restore(&with(&service, options), &memory, &report).await.expect("a restore");
+        assert_eq!(postgres.query(owner).await.expect("an owner")[0][0].as_deref(), Some(expected));
+    }
+}
+
+async fn every_artifact_is_inspected() {
+    let (postgres, service) = filled().await;
+    let (memory, _report) = folder(&postgres, &service).await;
+    let mut rows = 0;
+    for info in memory.artifacts() {
+        let data = memory.open(info.name()).await.expect("an artifact");
+        let inspection = service.inspect(info, data).await.expect("whole");
+        rows += inspection.census.count("rows");
+        let mut cut = memory.bytes_of(info.name().as_str());
+        // Of an empty table there is nothing but the end mark; a tar ends in blocks of nothing.
+        let cut_bytes = match cut.len() {
+            0..10 => cut.len(),
+            length if info.spec.format.starts_with("tar") => length - 1000,
+            length => 700.min(length / 2 + 1),
+        };
+        cut.truncate(cut.len() - cut_bytes);
+        let error = service.inspect(info, Box::new(std::io::Cursor::new(cut))).await.expect_err("cut");
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{}: {error:?}", info.name());
+    }
+    let census = service.census().await.expect("a census");
+    let expected: u64 = census.counts.iter().filter(|(name, _)| name.ends_with(".rows")).map(|(_, count)| count).sum();
+    assert_eq!(rows, expected);
 }

@@ -16,6 +16,12 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
     ("postgres", &["dump", "load", "table"]),
 ];
 
+/// The program whose server syncs what it writes, and a directory that is no memory: FHS has it survive a reboot.
+const ON_DISK: (&str, &str) = ("postgres", "/var/tmp");
+
+/// Where the fixtures put their servers' directories.
+const FIXTURES_DIR: &str = "STACKKIT_FIXTURES_DIR";
+
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Only these benches, or all of these programs; the default is all
@@ -44,6 +50,9 @@ pub(crate) fn run(args: &Args) -> Result {
     for (program, known) in PROGRAMS {
         let Some(chosen) = chosen(program, known, &args.names) else { continue };
         let mut bench = Run::cargo().args(["bench", "--bench", program, "--"]);
+        if program == ON_DISK.0 && std::env::var_os(FIXTURES_DIR).is_none() {
+            bench = bench.env(FIXTURES_DIR, ON_DISK.1);
+        }
         bench = bench.args(chosen).arg("--runs").arg(args.runs.to_string());
         if let Some(file) = &args.json {
             // The bench runs in the workspace's root, whatever folder the person is in.

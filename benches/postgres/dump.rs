@@ -45,6 +45,7 @@ pub(crate) fn bench(rounds: &Rounds) -> Result<Vec<Row>> {
         tool("pg_dump -Fc", r#"pg_dump -Fc -f "$OUT""#),
         tool("pg_dump -Fd -j2", r#"pg_dump -Fd -j2 -f "$OUT""#),
         tool("pg_dump -Fc -Z0 | zstd -T0 -3", r#"pg_dump -Fc -Z0 | zstd -T0 -3 -q -o "$OUT""#),
+        tool("the same, synced like ours", r#"pg_dump -Fc -Z0 | zstd -T0 -3 -q -o "$OUT"; sync "$OUT""#),
         dropped,
         drained,
     ];

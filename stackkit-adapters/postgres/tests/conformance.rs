@@ -97,7 +97,10 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(parallel_dump_wide::CASES);
     further.extend(torture::CASES);
     further.extend(archives::CASES);
-    let cases = if extent == Extent::Whole { [core, further].concat() } else { core };
+    let cases = match extent {
+        Extent::Whole => [core, further].concat(),
+        Extent::Core => [&core, load::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat(),
+    };
     let case = |(name, run): Case| {
         trial(name, stackkit_fixtures::postgres_kind(), async move || {
             // The first step of each case; it tells a missing server apart from a failed case.

@@ -16,7 +16,8 @@ const CHILD: &str = "STACKKIT_POSTGRES_CHILD";
 pub(crate) enum Extent {
     /// All of them.
     Whole,
-    /// The suite of all adapters, health, dump and restore.
+    /// The suite of all adapters, health, dump, load, swap and archives: what a build without contrib, TLS, ICU and XML
+    /// can show.
     Core,
 }
 

@@ -57,12 +57,14 @@ pub(crate) struct ManifestReader {
     line: Vec<u8>,
     digest: Context,
     ranges: Vec<WalRange>,
+    /// An algorithm that is not read; told only when the manifest's own checksum has shown that it is no damage.
+    foreign: Option<String>,
     is_complete: bool,
 }
 
 impl Default for ManifestReader {
     fn default() -> Self {
-        Self { line: Vec::new(), digest: Context::new(&SHA256), ranges: Vec::new(), is_complete: false }
+        Self { line: Vec::new(), digest: Context::new(&SHA256), ranges: Vec::new(), foreign: None, is_complete: false }
     }
 }
 
@@ -102,7 +104,10 @@ impl ManifestReader {
         let object = object.strip_suffix(b",").unwrap_or(object);
         if object.starts_with(b"{ \"Path\"") || object.starts_with(b"{ \"Encoded-Path\"") {
             let file = serde_json::from_slice(object).map_err(|e| damaged("the entry of a file").with_source(e))?;
-            listed(entry(file)?)?;
+            match entry(file)? {
+                Ok(file) => listed(file)?,
+                Err(algorithm) => self.foreign = Some(algorithm),
+            }
         } else if object.starts_with(b"{ \"Timeline\"") {
             let range = serde_json::from_slice(object).map_err(|e| damaged("a range of WAL").with_source(e))?;
             self.ranges.push(range);
@@ -116,10 +121,12 @@ impl ManifestReader {
             serde_json::from_slice(&object).map_err(|e| damaged("the line of its checksum").with_source(e))?;
         let found = self.digest.clone().finish();
         let found: String = found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        match found == last.checksum {
-            true => Ok(()),
-            false => Err(damaged("its own checksum")),
+        if found != last.checksum {
+            return Err(damaged("its own checksum"));
         }
+        let Some(algorithm) = &self.foreign else { return Ok(()) };
+        let message = "only CRC32C checksums of a backup manifest are read";
+        Err(Error::new(ErrorKind::Unsupported, message).with_context("found", algorithm))
     }
 }
 
@@ -127,23 +134,20 @@ fn damaged(what: &str) -> Error {
     Error::integrity("backup_manifest is damaged").with_context("what", what)
 }
 
-fn entry(line: FileLine) -> Result<Listed> {
+/// The file of a line, or the algorithm of its checksum where that is not read.
+fn entry(line: FileLine) -> Result<Result<Listed, String>> {
     let path = match (line.path, line.encoded_path) {
         (Some(path), None) => path.into_bytes(),
         (None, Some(hex)) => unhex(&hex).ok_or_else(|| damaged("an encoded path"))?,
         _ => return Err(damaged("the path of a file")),
     };
-    match line.algorithm.as_deref() {
-        Some("CRC32C") => {}
-        other => {
-            let message = "only CRC32C checksums of a backup manifest are read";
-            return Err(Error::new(ErrorKind::Unsupported, message).with_context("found", other.unwrap_or("none")));
-        }
+    if line.algorithm.as_deref() != Some("CRC32C") {
+        return Ok(Err(line.algorithm.unwrap_or_else(|| "none".to_owned())));
     }
     // The four bytes of the sum in the order of a little-endian machine, which all supported ones are.
     let bytes = line.checksum.as_deref().and_then(unhex).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
     let crc32c = bytes.map(u32::from_le_bytes).ok_or_else(|| damaged("the checksum of a file"))?;
-    Ok(Listed { path, size_bytes: line.size, crc32c })
+    Ok(Ok(Listed { path, size_bytes: line.size, crc32c }))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -232,5 +236,7 @@ mod tests {
         let other = line.replace("CRC32C", "SHA256");
         let error = read(&seal(&format!("{other}{range}")), 100).expect_err("another algorithm");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let flipped = seal(&format!("{line}{range}")).replace("CRC32C", "CRC32S");
+        assert_eq!(read(&flipped, 100).expect_err("damage").kind(), ErrorKind::Integrity);
     }
 }

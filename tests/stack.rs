@@ -12,6 +12,7 @@ mod faults;
 mod freshness;
 mod health_faults;
 mod keys;
+mod maintain;
 mod programs;
 mod prune;
 mod secrets;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ("faults", faults::TESTS),
         ("freshness", freshness::TESTS),
         ("keys", keys::TESTS),
+        ("maintain", maintain::TESTS),
         ("programs", programs::TESTS),
         ("prune", prune::TESTS),
         ("secrets", secrets::TESTS),

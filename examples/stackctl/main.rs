@@ -17,6 +17,7 @@ mod keygen;
 mod keys;
 mod list;
 mod location;
+mod maintain;
 mod output;
 mod progress;
 mod prune;
@@ -103,6 +104,7 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
         Command::Undelete(args) => prune::undelete(&setup::repository_url(target, out)?, args, out).await,
         Command::Gc(args) => prune::gc(&setup::repository_url(target, out)?, args, out).await,
         Command::Copy(args) => copy::copy(target, args, out).await,
+        Command::Maintain(args) => maintain::maintain(target, args, out).await,
         Command::Doctor(args) => {
             let repository = target.repository.as_ref().map(|_| setup::repository_url(target, out)).transpose()?;
             doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), args, out).await

@@ -3,6 +3,7 @@
 mod backups;
 mod health;
 mod keys;
+mod maintain;
 mod prune;
 pub(crate) mod value;
 mod vendor;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use backups::{BackupArgs, CopyArgs, Level, ListArgs, RestoreArgs, VerifyArgs};
 pub(crate) use health::{DetailsArg, ServeArgs, WaitArgs};
 pub(crate) use keys::{KeygenArgs, LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
+pub(crate) use maintain::MaintainArgs;
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use stackkit::ServiceId;
 use value::{Named, Needs};
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     Gc(GcArgs),
     /// Copy backups to another repository as they are stored: no key is needed
     Copy(CopyArgs),
+    /// Show what wants maintenance in each PostgreSQL and the plan that mends it; do it with --apply
+    Maintain(MaintainArgs),
     /// Look at tools, servers, rights, clocks and the repository
     Doctor(DoctorArgs),
 }
@@ -130,6 +134,9 @@ impl Command {
             }
             Self::Prune(PruneArgs { apply: true, .. }) | Self::Gc(GcArgs { apply: true, .. }) => {
                 "interrupted; what is deleted is deleted, and every backup that is listed is whole: run it again"
+            }
+            Self::Maintain(args) if args.apply => {
+                "interrupted; the statement under way was cancelled, and a rebuild may have left an index that is not valid: run it again"
             }
             Self::Copy(_) => "interrupted; what is copied is whole, and the next copy goes on from there",
             _ => "interrupted; nothing is half-written",

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stackkit_core::{ConfigFault, Endpoint, FaultSeverity, Secret, Weakness};
 
 use crate::options::{JOBS_MAX_DEFAULT, PostgresDump, PostgresRestore};
+use crate::runner::ToolRunner;
 
 /// How long opening a connection may take, start-up handshake included. libpq waits for ever; 10 s covers a
 /// slow name server and a TLS handshake across continents.
@@ -107,6 +109,7 @@ pub struct PostgresConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) lock_timeout: Duration,
     pub(crate) tool_dirs: Vec<PathBuf>,
+    pub(crate) tool_runner: Option<Arc<dyn ToolRunner>>,
     pub(crate) content_digests: bool,
     pub(crate) expect_writable: bool,
     pub(crate) dump: PostgresDump,
@@ -131,6 +134,7 @@ impl PostgresConfig {
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             lock_timeout: LOCK_TIMEOUT_DEFAULT,
             tool_dirs: Vec::new(),
+            tool_runner: None,
             content_digests: false,
             expect_writable: false,
             dump: PostgresDump::default(),
@@ -210,6 +214,14 @@ impl PostgresConfig {
     #[must_use]
     pub fn with_tool_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.tool_dirs.push(directory.into());
+        self
+    }
+
+    /// Has `pg_dump` run somewhere else, such as in the server's container, for the table of contents of a dump by
+    /// [`Engine::Parallel`](crate::Engine::Parallel). Unset, it is looked for here.
+    #[must_use]
+    pub fn with_tool_runner(mut self, runner: Arc<dyn ToolRunner>) -> Self {
+        self.tool_runner = Some(runner);
         self
     }
 

@@ -24,6 +24,7 @@ mod probe;
 mod provider;
 mod recover;
 mod restore;
+mod runner;
 mod service;
 mod source;
 mod sql;
@@ -50,4 +51,5 @@ pub use options::{
 };
 pub use physical::BaseBackup;
 pub use recover::{RecoveryAction, RecoveryPlan, RecoveryPurpose, RecoveryReport, RecoveryStep, RemoveOld};
+pub use runner::{DockerExec, KubectlExec, ToolCall, ToolRunner, ToolStart};
 pub use service::Postgres;

@@ -61,7 +61,7 @@ impl Version {
     }
 
     /// What a tool prints for `--version`: `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
-    fn of_tool(output: &str) -> Option<Self> {
+    pub(crate) fn of_tool(output: &str) -> Option<Self> {
         output.split_once("(PostgreSQL)").and_then(|(_, version)| Self::parse(version))
     }
 

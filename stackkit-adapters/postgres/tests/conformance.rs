@@ -28,6 +28,10 @@ mod maintenance;
 mod memory;
 #[path = "conformance/parallel_dump.rs"]
 mod parallel_dump;
+#[path = "conformance/parallel_dump_elsewhere.rs"]
+mod parallel_dump_elsewhere;
+#[path = "conformance/parallel_dump_memory.rs"]
+mod parallel_dump_memory;
 #[path = "conformance/parallel_dump_wide.rs"]
 mod parallel_dump_wide;
 #[path = "conformance/physical.rs"]
@@ -80,6 +84,10 @@ fn main() -> ExitCode {
         recover::child(&urls);
         return ExitCode::SUCCESS;
     }
+    if let Ok(url) = std::env::var(parallel_dump_memory::CHILD) {
+        println!("{}", parallel_dump_memory::child(&url));
+        return ExitCode::SUCCESS;
+    }
     versions::run(|extent| stackkit_fixtures::conformance::main(targets::postgres(), trials(extent)))
 }
 
@@ -94,6 +102,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(recover::CASES);
     further.extend(restore_faults::CASES);
     further.extend(parallel_dump::CASES);
+    further.extend(parallel_dump_elsewhere::CASES);
+    further.extend(parallel_dump_memory::CASES);
     further.extend(parallel_dump_wide::CASES);
     further.extend(torture::CASES);
     further.extend(archives::CASES);
@@ -121,6 +131,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));
     let standby = || ignorable(standby::a_primary_and_its_standby_tell_of_each_other);
     trials.push(Trial::ignorable_test("a_primary_and_its_standby_tell_of_each_other", standby));
+    let standby = || ignorable(parallel_dump_elsewhere::a_standby_is_dumped_or_its_snapshot_is_lost);
+    trials.push(Trial::ignorable_test("a_standby_is_dumped_or_its_snapshot_is_lost", standby));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
     let explained = async || Ok(restore_faults::a_pooler_in_transaction_mode_is_explained().await?);

@@ -5,6 +5,7 @@ mod blobs;
 mod bundle;
 mod catalog;
 mod copy;
+mod dumper;
 mod filter;
 mod globals;
 mod jobs;

@@ -9,7 +9,7 @@ use stackkit_core::{Census, Error, ErrorKind, Result};
 
 use super::Server;
 use super::blobs::{self, Groups, Objects};
-use super::catalog;
+use super::catalog::{self, Table};
 use super::pin::{self, Pin};
 use super::table::{DataEntry, Piece, TABLE_DATA};
 use super::toc::Toc;
@@ -67,12 +67,19 @@ pub(super) struct OneDatabase<'a> {
 
 impl OneDatabase<'_> {
     /// Copies it. The locks and the snapshot of `pin` hold until the end.
-    pub(super) async fn copy(&self, pin: Pin, toc: Toc) -> Result<Copied> {
-        let standby = self.server.standby;
-        self.copied(pin, toc).await.map_err(|error| if is_lost(&error, standby) { lost(error) } else { error })
+    pub(super) async fn copy(&self, mut pin: Pin, toc: Toc) -> Result<Copied> {
+        match self.copied(&mut pin, toc).await {
+            Err(error) if is_lost(&error, self.server.standby) => Err(lost(error)),
+            // What failed may have failed because the snapshot went away.
+            Err(error) if self.server.standby => match pin.wire.execute(b"SELECT 1").await {
+                Err(end) if is_lost(&end, true) => Err(lost(error)),
+                _ => Err(error),
+            },
+            outcome => outcome,
+        }
     }
 
-    async fn copied(&self, mut pin: Pin, toc: Toc) -> Result<Copied> {
+    async fn copied(&self, pin: &mut Pin, toc: Toc) -> Result<Copied> {
         let Contents { entries, groups, selected } = self.contents(toc).await?;
         if let Some(entry) = entries.iter().find(|entry| !pin.tables.iter().any(|table| table.oid == entry.oid)) {
             let error = Error::new(ErrorKind::Busy, "pg_dump tells of a table that was not locked");
@@ -95,22 +102,31 @@ impl OneDatabase<'_> {
             hash: self.config.dump.row_hashes,
             state: State::default(),
         };
-        let warnings = self.run(&work, &mut pin).await?;
+        let mut warnings = self.run(&work, pin).await?;
+        warnings.extend(self.left_out(pin));
         let tables = files(&entries, &units, work.state.take_done())?;
         let objects = census::objects(self.config.dump.is_filtered().then_some(&selected));
-        let census = count(&mut pin, &entries, &tables, &objects).await?;
+        let census = count(pin, &entries, &tables, &objects).await?;
         // The locks held until now: a table that lost its own may have been emptied before it was read.
         pin.wire.execute(b"COMMIT").await?;
         let layout = DatabaseLayout {
-            name: pin.database,
+            name: pin.database.clone(),
             prefix: self.prefix.clone(),
-            position: Some(pin.position),
-            encoding: if pin.encoding == "SQL_ASCII" { pin.encoding } else { "UTF8".to_owned() },
+            position: Some(pin.position.clone()),
+            encoding: if pin.encoding == "SQL_ASCII" { pin.encoding.clone() } else { "UTF8".to_owned() },
             tables,
             blobs: work.state.take_blobs(),
             blobs_count: work.objects.numbers.len() as u64,
         };
         Ok(Copied { layout, census, warnings })
+    }
+
+    /// What a standby can't tell: the rows of tables that are not in the log.
+    fn left_out(&self, pin: &Pin) -> Option<String> {
+        let unlogged = pin.tables.iter().filter(|table| table.is_unlogged && !table.is_partitioned);
+        let names: Vec<String> = unlogged.map(Table::sql).collect();
+        let is_told = self.server.standby && !names.is_empty();
+        is_told.then(|| format!("a standby has no rows of unlogged tables: {}", names.join(", ")))
     }
 
     /// Stores the table of contents as a directory archive has it, and ends `pg_dump`. Gives the entries with rows,
@@ -216,6 +232,11 @@ fn is_lost(error: &Error, standby: bool) -> bool {
     let conflict = standby && error.code().is_some_and(|code| ["40001", "57P01", "57P04"].contains(&code));
     // What SET TRANSACTION SNAPSHOT says of one that nobody holds.
     conflict || error.code().is_some_and(|code| ["22023", "55000"].contains(&code))
+}
+
+/// `error`, which is told as what it is if the snapshot is gone.
+pub(super) fn told(error: Error, standby: bool) -> Error {
+    if is_lost(&error, standby) { lost(error) } else { error }
 }
 
 fn lost(error: Error) -> Error {

@@ -10,7 +10,8 @@ use stackkit_core::backup::{
 };
 use stackkit_core::{Census, Dump, Error, ErrorKind, Result};
 
-use super::one::OneDatabase;
+use super::dumper::Dumper;
+use super::one::{self, OneDatabase};
 use super::pin::Pin;
 use super::toc::Toc;
 use super::{Server, globals, jobs};
@@ -18,7 +19,6 @@ use crate::client::{Session, text};
 use crate::layout::{CONTENTS, GLOBALS, LAYOUT_VERSION, Layout, formats};
 use crate::options::Databases;
 use crate::service::Postgres;
-use crate::tools::{self, VendorTool};
 
 /// The databases that a dump of all of them holds.
 const DATABASES: &str = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \
@@ -29,7 +29,7 @@ const DATABASES: &str = "SELECT datname FROM pg_catalog.pg_database WHERE datall
 pub(super) struct PinnedCopies {
     service: Postgres,
     server: Server,
-    tool: VendorTool,
+    tool: Dumper,
     pinned: Vec<(Pin, Toc)>,
     jobs: usize,
     point: PointInTime,
@@ -43,7 +43,7 @@ impl Postgres {
         let config = self.config();
         let session = Session::open_long(config, &config.database).await?;
         let server = Server::of(&session).await?;
-        let tool = tools::find("pg_dump", config, server.version).await?;
+        let tool = Dumper::find(config, server.version).await?;
         let names = self.wanted(&session).await?;
         let jobs = jobs::count(config, &session).await;
         drop(session);
@@ -95,7 +95,10 @@ impl PinnedCopies {
         let Self { service, server, tool, mut pinned, jobs, spread, .. } = self;
         let config = service.config();
         let globals = match pinned.first_mut() {
-            Some((pin, _toc)) => globals::sql(&mut pin.wire, config.dump.globals, server.version).await?,
+            Some((pin, _toc)) => {
+                let sql = globals::sql(&mut pin.wire, config.dump.globals, server.version).await;
+                sql.map_err(|error| one::told(error, server.standby))?
+            }
             None => return Err(Error::new(ErrorKind::Unexpected, "nothing was pinned")),
         };
         let is_alone = pinned.len() == 1;

@@ -7,12 +7,12 @@
 use stackkit_core::{Error, ErrorKind, Result};
 
 use super::catalog::{self, Table};
+use super::dumper::Dumper;
 use super::toc::Toc;
 use super::{PIN_TRIES, Server, filter};
 use crate::archive::text::encode;
 use crate::config::PostgresConfig;
 use crate::sql::literal;
-use crate::tools::VendorTool;
 use crate::wire::{Wire, value};
 
 /// What a reader of rows sets beside what every long session has: the order of rows is that of their pages.
@@ -56,10 +56,10 @@ impl Pin {
     ///
     /// Who asked for a table in the meantime waits for us, and `pg_dump` behind it: then the snapshot is given up and
     /// another one is taken.
-    pub(super) async fn ask(&mut self, config: &PostgresConfig, tool: &VendorTool, server: &Server) -> Result<Toc> {
+    pub(super) async fn ask(&mut self, config: &PostgresConfig, tool: &Dumper, server: &Server) -> Result<Toc> {
         let mut tries = PIN_TRIES;
         loop {
-            let mut toc = Toc::spawn(config, tool, self)?;
+            let mut toc = Toc::spawn(config, tool, self).await?;
             match toc.ready().await {
                 Ok(()) => return Ok(toc),
                 Err(error) => {

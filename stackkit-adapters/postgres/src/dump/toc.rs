@@ -6,10 +6,10 @@ use stackkit_core::{Error, Result};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 
+use super::dumper::Dumper;
 use super::pin::Pin;
 use crate::archive::{self, Entry, Header};
 use crate::config::PostgresConfig;
-use crate::tools::VendorTool;
 use crate::wire::CHUNK_BYTES;
 
 /// How long `pg_dump` waits for its locks. The tables are locked already, so whoever holds it up waits for us.
@@ -25,17 +25,18 @@ pub(super) struct Toc {
 
 impl Toc {
     /// Starts `pg_dump` on the snapshot of `pin`.
-    pub(super) fn spawn(config: &PostgresConfig, tool: &VendorTool, pin: &Pin) -> Result<Self> {
+    pub(super) async fn spawn(config: &PostgresConfig, tool: &Dumper, pin: &Pin) -> Result<Self> {
         let wait = config.lock_timeout.as_millis().clamp(1, LOCK_WAIT_MS);
-        let mut command = tool
-            .command(config, &pin.database)?
-            .args(["--format=custom", "--compress=0", "--no-password"])
-            .arg(format!("--snapshot={}", pin.snapshot))
-            .arg(format!("--lock-wait-timeout={wait}"));
-        if pin.encoding != "SQL_ASCII" {
-            command = command.arg("--encoding=UTF8");
-        }
-        let mut child = command.args(config.dump.arguments()).stdout_piped().spawn()?;
+        let mut args = vec![
+            "--format=custom".to_owned(),
+            "--compress=0".to_owned(),
+            "--no-password".to_owned(),
+            format!("--snapshot={}", pin.snapshot),
+            format!("--lock-wait-timeout={wait}"),
+        ];
+        args.extend((pin.encoding != "SQL_ASCII").then(|| "--encoding=UTF8".to_owned()));
+        args.extend(config.dump.arguments());
+        let mut child = tool.start(config, &pin.database, args).await?;
         let stdout = child.take_stdout().ok_or_else(|| Error::unexpected("the tool has no standard output"))?;
         Ok(Self { child, stdout, buffer: BytesMut::new() })
     }

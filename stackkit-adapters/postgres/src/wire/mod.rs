@@ -91,7 +91,20 @@ impl Wire {
         message.put_i32(length);
         message.put_slice(sql);
         message.put_u8(0);
-        self.write(&message).await
+        match self.write(&message).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_word().await.unwrap_or(error)),
+        }
+    }
+
+    /// Why the server ended the connection, if it said so before.
+    async fn last_word(&mut self) -> Option<Error> {
+        while let Ok(message) = self.message().await {
+            if let Message::Error(reply) = message {
+                return Some(PostgresError::Server(reply).into());
+            }
+        }
+        None
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -16,9 +16,16 @@ use crate::vitals::{codes, labelled, reason, replicating};
 const PORT: u16 = 5433;
 
 /// A running standby; it is killed when dropped.
-struct Standby {
+pub(crate) struct Standby {
     directory: TempDir,
     _server: Child,
+}
+
+impl Standby {
+    /// The URL of its database `postgres`.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@/postgres?host={}&port={PORT}", self.directory.path().display())
+    }
 }
 
 /// The tool `name` of the server, run as the user that may run servers.
@@ -28,7 +35,7 @@ fn tool(primary: &PostgresServer, name: &str) -> Tool {
     user.into_iter().fold(tool, Tool::user)
 }
 
-async fn standby(primary: &PostgresServer) -> Standby {
+pub(crate) async fn standby(primary: &PostgresServer) -> Standby {
     let directory = tempfile::tempdir().expect("a directory");
     if is_root() {
         let user = find_user(&["postgres", "nobody"]).expect("a user");
@@ -41,6 +48,7 @@ async fn standby(primary: &PostgresServer) -> Standby {
     let socket = format!("unix_socket_directories={}", directory.path().display());
     let server = tool(primary, "postgres").arg("-D").arg(&data).arg("-p").arg(PORT.to_string());
     let server = server.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", &socket]);
+    let server = server.args(["-c", "max_standby_streaming_delay=0", "-c", "max_standby_archive_delay=0"]);
     // A standby must have room for at least what its primary has.
     let _server =
         server.args(["-c", "max_connections=200", "-c", "max_prepared_transactions=100"]).spawn().expect("a server");
@@ -54,8 +62,7 @@ pub(crate) async fn a_primary_and_its_standby_tell_of_each_other() -> Completion
     }
     let above = Postgres::from_url(&primary.url()).expect("a URL");
     let standby = standby(&primary).await;
-    let url = format!("postgres://postgres@/postgres?host={}&port={PORT}", standby.directory.path().display());
-    let below = Postgres::from_url(&url).expect("a URL");
+    let below = Postgres::from_url(&standby.url()).expect("a URL");
     primary.execute_in("postgres", "create table t as select generate_series(1, 1000)").await.expect("some WAL");
     let streams = async || {
         let seen = probe(&above, Tier::Vitals, LONG).await.expect("vitals of the primary");

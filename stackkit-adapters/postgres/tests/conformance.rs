@@ -93,7 +93,7 @@ fn main() -> ExitCode {
 
 /// What every version runs, and what those run that are tested in full.
 fn trials(extent: Extent) -> Vec<Trial> {
-    let core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES].concat();
+    let core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
     let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     further.extend(load::CASES);
     further.extend(physical::CASES);
@@ -126,6 +126,10 @@ fn trials(extent: Extent) -> Vec<Trial> {
     }
     let pooler = || ignorable(torture::faults::a_pooler_of_transactions_is_told);
     trials.push(Trial::ignorable_test("a_pooler_of_transactions_is_told", pooler));
+    let vectors = || ignorable(torture::odd::vectors_survive);
+    trials.push(Trial::ignorable_test("vectors_survive", vectors));
+    let later = || ignorable(torture::odd::later_versions_read_the_dump);
+    trials.push(Trial::ignorable_test("later_versions_read_the_dump", later));
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
     let slow_statements = || ignorable(inventory::slow_statements_are_told_by_id);
     trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));

@@ -37,6 +37,7 @@ pub(crate) struct PinnedDump {
     session: Session,
     server: Server,
     tool: VendorTool,
+    encoding: String,
     snapshot: Snapshot,
     point: PointInTime,
 }
@@ -54,9 +55,11 @@ impl Postgres {
         let session = Session::open_long(config, &config.database).await?;
         let server = Server::of(&session).await?;
         let tool = tools::find("pg_dump", config, server.version).await?;
+        // Not what a role or a database may have set: a row might hold what that can't express.
+        let encoding = text(&session.row("SELECT current_setting('server_encoding')").await?, 0)?.to_owned();
         let snapshot = pin_snapshot(&session, server.standby).await?;
         let point = PointInTime::new(cx.clock.now(), Consistency::Snapshot).with_position(&snapshot.position);
-        Ok(PinnedDump { service: self.clone(), session, server, tool, snapshot, point })
+        Ok(PinnedDump { service: self.clone(), session, server, tool, encoding, snapshot, point })
     }
 }
 
@@ -151,6 +154,7 @@ impl PinnedDump {
         self.tool
             .command(config, &config.database)?
             .args(["--format=custom", "--compress=0", "--no-password"])
+            .arg(format!("--encoding={}", self.encoding))
             .arg(format!("--snapshot={}", self.snapshot.id))
             .arg(format!("--lock-wait-timeout={lock_ms}"))
             .stdout_piped()

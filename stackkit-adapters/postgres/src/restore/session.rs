@@ -17,10 +17,11 @@ const BUILD_MEMORY_KIB: usize = 512 * 1024;
 /// What one build gets at least: the server's default.
 const BUILD_MEMORY_KIB_MIN: usize = 64 * 1024;
 
-/// What `pg_restore` sets, and what makes a restore into a database that nobody uses fast. No setting that a server
-/// from version 12 on does not know.
+/// What `pg_restore` sets, what decides how values and statements are read, and what makes a restore into a database that
+/// nobody uses fast. No setting that a server from version 12 on does not know.
 const SETTINGS: &str = "SET lock_timeout = 0; SET client_min_messages = warning; SET check_function_bodies = false; \
-    SET xmloption = content; SET synchronous_commit = off; SET max_parallel_maintenance_workers = 0; \
+    SET xmloption = content; SET array_nulls = on; \
+    SET transform_null_equals = off; SET default_tablespace = ''; SET synchronous_commit = off; SET max_parallel_maintenance_workers = 0; \
     SET default_table_access_method = heap";
 
 /// How many statements share a round trip at most, and with it a transaction: each holds locks until its end.

@@ -66,6 +66,21 @@ impl Picture {
         let new = after.difference(&before).map(|entry| ("new", *entry));
         let mut differences: Vec<String> =
             lost.chain(new).map(|(what, text)| format!("{what}: {}", cut(text))).collect();
+        differences.extend(self.lost_rows(restored));
+        differences.truncate(SHOWN);
+        assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
+        assert_eq!(self.entries.len(), restored.entries.len(), "{what}: as many entries");
+    }
+
+    /// Fails where the rows differ. Another version says statements in other words.
+    pub(crate) fn assert_same_rows(&self, restored: &Self, what: &str) {
+        let differences = self.lost_rows(restored);
+        assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
+    }
+
+    /// Tables whose rows differ.
+    fn lost_rows(&self, restored: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
         for (table, rows) in &self.rows {
             let after = restored.rows.get(table).map(Vec::as_slice).unwrap_or_default();
             if rows != after {
@@ -77,9 +92,7 @@ impl Picture {
         if let Some(table) = restored.rows.keys().find(|table| !self.rows.contains_key(*table)) {
             differences.push(format!("new: {table}"));
         }
-        differences.truncate(SHOWN);
-        assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
-        assert_eq!(self.entries.len(), restored.entries.len(), "{what}: as many entries");
+        differences
     }
 }
 

@@ -6,6 +6,7 @@ mod cutter;
 pub(crate) mod faults;
 mod gate;
 mod objects;
+pub(crate) mod odd;
 mod storm;
 
 use std::time::Duration;
@@ -16,9 +17,11 @@ use stackkit_postgres::{Engine, Postgres, PostgresConfig, PostgresDump, Postgres
 
 use crate::{Case, cases};
 
+/// What every version runs.
+pub(crate) const CORE: &[Case] =
+    cases![objects::every_object_survives, objects::every_value_survives, odd::hostile_settings_change_nothing];
+
 pub(crate) const CASES: &[Case] = cases![
-    objects::every_object_survives,
-    objects::every_value_survives,
     objects::extensions_survive,
     faults::a_connection_cut_anywhere_fails_a_dump,
     faults::a_crashed_server_fails_a_dump,
@@ -28,6 +31,9 @@ pub(crate) const CASES: &[Case] = cases![
     faults::what_may_not_be_read_is_named,
     faults::forced_row_security_is_told,
     faults::a_server_without_connections_is_told,
+    odd::other_encodings_survive,
+    odd::an_ordinary_role_restores_what_it_made,
+    odd::invalid_indexes_are_left_out,
     storm::changes_while_a_dump_runs_are_not_in_it,
     storm::a_storm_of_writers_keeps_the_totals,
 ];

@@ -4,10 +4,10 @@ use stackkit_fixtures::PostgresServer;
 
 use crate::memory::{Memory, dump, restore};
 use crate::torture::compare::{Picture, by_hand, pg_restore};
-use crate::torture::{ENGINES, run_file, server, service};
+use crate::torture::{ENGINES, run_if_built, server, service};
 
 /// Where every table of the schema is, in the order of their making.
-const SCHEMA: [&str; 4] = ["types", "tables", "logic", "outside"];
+const SCHEMA: [&str; 5] = ["types", "icu", "tables", "logic", "outside"];
 
 pub(super) async fn every_object_survives() {
     comes_back(&SCHEMA).await;
@@ -26,7 +26,7 @@ async fn comes_back(files: &[&str]) {
     let server = server().await;
     server.create_database("torture").await.expect("a database");
     for file in files {
-        run_file(&server, "torture", file).await;
+        run_if_built(&server, "torture", file).await;
     }
     let before = Picture::of(&server, "torture").await;
     for engine in ENGINES {

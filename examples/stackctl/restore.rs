@@ -16,7 +16,7 @@ use crate::verify::{absent, find};
 
 /// Restores a backup over the services of the command line, or over those of `--to`.
 pub(crate) async fn restore(target: &Target, args: &RestoreArgs, out: &mut Output) -> Outcome {
-    let stack = setup::stack_with(target, &args.to, out)?;
+    let stack = setup::stack_with(target, &args.to, Some(&args.postgres.options()), out)?;
     if let Some(id) = args.only.iter().find(|id| stack.service(id.as_str()).is_none()) {
         let error = Error::config("--only names a service that the stack does not have").with_context("service", id);
         return Err(Failure::usage(error));

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stackkit::{Error, Result, Secret, Service, ServiceExt, ServiceId, Stack, StackEntry};
+use stackkit::postgres::PostgresRestore;
+use stackkit::{Error, Postgres, PostgresConfig, Result, Secret, Service, ServiceExt, ServiceId, Stack, StackEntry};
 
 use crate::cli::Target;
 use crate::cli::value::Named;
@@ -16,25 +17,31 @@ use crate::output::Output;
 /// # Errors
 /// Usage, if there is no service, or one can't be read.
 pub(crate) fn stack(target: &Target, out: &mut Output) -> Outcome<Stack> {
-    stack_with(target, &[], out)
+    stack_with(target, &[], None, out)
 }
 
-/// The same with some services somewhere else: each of `elsewhere` replaces the service of its id.
+/// The same with some services somewhere else: each of `elsewhere` replaces the service of its id. PostgreSQL's are
+/// restored as `postgres` says.
 ///
 /// # Errors
 /// As [`stack`]; also if one of `elsewhere` has no id.
-pub(crate) fn stack_with(target: &Target, elsewhere: &[Named], out: &mut Output) -> Outcome<Stack> {
+pub(crate) fn stack_with(
+    target: &Target,
+    elsewhere: &[Named],
+    postgres: Option<&PostgresRestore>,
+    out: &mut Output,
+) -> Outcome<Stack> {
     if elsewhere.iter().any(|named| named.id.is_none()) {
         return Err(Failure::usage(Error::config("--to needs the id of a service: ID=URL")));
     }
     let moved = |service: &&Arc<dyn Service>| elsewhere.iter().any(|named| named.id.as_ref() == Some(service.id()));
     let mut services = Vec::new();
     for named in &target.services {
-        services.push(service(named, out).map_err(Failure::usage)?);
+        services.push(service(named, postgres, out).map_err(Failure::usage)?);
     }
     services.retain(|service| !moved(&service));
     for named in elsewhere {
-        services.push(service(named, out).map_err(Failure::usage)?);
+        services.push(service(named, postgres, out).map_err(Failure::usage)?);
     }
     if services.is_empty() {
         return Err(Failure::usage(Error::config("the stack has no service: say --service [ID=]URL")));
@@ -64,8 +71,14 @@ fn entry(target: &Target, service: Arc<dyn Service>) -> StackEntry {
     if is_optional { entry.optional() } else { entry }
 }
 
-fn service(named: &Named, out: &mut Output) -> Result<Arc<dyn Service>> {
+fn service(named: &Named, postgres: Option<&PostgresRestore>, out: &mut Output) -> Result<Arc<dyn Service>> {
     let url = url(&named.location, "--service", out)?;
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
+    if let Some(options) = postgres.filter(|_| is_postgres) {
+        let config = PostgresConfig::from_url(url.expose())?.with_restore(options.clone());
+        let service = Postgres::new(config);
+        return Ok(Arc::new(named.id.iter().fold(service, |service, id| service.with_id(id.as_str()))));
+    }
     match &named.id {
         Some(id) => stackkit::service_with_id(id, url.expose()).map_err(|error| error.with_service(id.clone())),
         None => stackkit::service(url.expose()),

@@ -5,6 +5,7 @@ use jiff::Span;
 use stackkit::ServiceId;
 use stackkit::backup::BackupId;
 
+use super::PostgresArgs;
 use super::keys::{LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 use super::value::{self, Named, Portion, Wanted};
 use crate::location::Location;
@@ -65,6 +66,8 @@ pub(crate) struct RestoreArgs {
     /// Restore a service of the backup somewhere else; may be given again
     #[arg(long, value_name = "ID=URL|ID=env:NAME")]
     pub(crate) to: Vec<Named>,
+    #[command(flatten, next_help_heading = "PostgreSQL")]
+    pub(crate) postgres: PostgresArgs,
     /// Show what would be done, and do nothing
     #[arg(long, conflicts_with = "yes")]
     pub(crate) plan: bool,

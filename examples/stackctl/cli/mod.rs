@@ -4,6 +4,7 @@ mod backups;
 mod health;
 mod keys;
 mod maintain;
+mod postgres;
 mod prune;
 pub(crate) mod value;
 mod vendor;
@@ -14,6 +15,7 @@ pub(crate) use backups::{BackupArgs, CopyArgs, Level, ListArgs, RestoreArgs, Ver
 pub(crate) use health::{DetailsArg, ServeArgs, WaitArgs};
 pub(crate) use keys::{KeygenArgs, LeaseArgs, ReadArgs, SignArgs, TrustArgs, WriteArgs};
 pub(crate) use maintain::MaintainArgs;
+pub(crate) use postgres::PostgresArgs;
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use stackkit::ServiceId;
 use value::{Named, Needs};

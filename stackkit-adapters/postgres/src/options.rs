@@ -234,8 +234,7 @@ pub enum Strategy {
     Swap,
     /// Into a new database of this name, which must not exist. Nothing is replaced.
     IntoNew(String),
-    /// Into the target itself, in one transaction by one connection: what the dump holds is dropped and made again. For
-    /// roles that may not create databases. The target's tables are locked for as long as it takes.
+    /// Into the target itself, in one transaction by one connection. Not there yet: a plan for it is `Unsupported`.
     InPlaceSingleTransaction,
 }
 

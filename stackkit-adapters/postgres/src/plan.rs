@@ -35,6 +35,11 @@ pub(crate) const STAMP_BYTES: usize = 19;
 
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
+        if self.config().restore.strategy == Strategy::InPlaceSingleTransaction {
+            let message =
+                "a restore in place, in one transaction, is not there yet: swap, or restore into a new database";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         self.filled().plan_filled(source, options).await
     }
 

@@ -13,10 +13,11 @@ use stackkit_core::backup::{
 use stackkit_core::process::Tool;
 use stackkit_core::{BackupProvider, ErrorKind, Result, async_trait};
 use stackkit_fixtures::PostgresFixture;
-use stackkit_postgres::{Owners, Postgres, PostgresRestore, Strategy};
+use stackkit_postgres::{Owners, Postgres, PostgresDump, PostgresRestore, Strategy};
 
 use crate::backup::filled;
 use crate::memory::{Memory, restore};
+use crate::parallel_dump::parallel;
 use crate::restore::{WIPE, content, databases_like};
 use crate::{Case, cases};
 
@@ -29,6 +30,7 @@ pub(crate) const CASES: &[Case] = cases![
     one_table_is_restored_without_reading_the_others,
     owners_are_mapped_or_skipped,
     every_artifact_is_inspected,
+    a_parallel_dump_is_loaded_and_equal,
 ];
 
 /// How long the vendor's tools may take.
@@ -276,4 +278,20 @@ async fn every_artifact_is_inspected() {
     let census = service.census().await.expect("a census");
     let expected: u64 = census.counts.iter().filter(|(name, _)| name.ends_with(".rows")).map(|(_, count)| count).sum();
     assert_eq!(rows, expected);
+}
+
+async fn a_parallel_dump_is_loaded_and_equal() {
+    let (postgres, service) = filled().await;
+    let before = content(&postgres, postgres.database()).await;
+    let options = PostgresDump::new().with_jobs(2).with_split_bytes(8192).with_row_hashes(true);
+    let (memory, report) = parallel(&service, options).await.expect("a dump");
+    postgres.execute(WIPE).await.expect("a wipe");
+    let service = with(&service, PostgresRestore::new().with_jobs(3));
+    let restored = restore(&service, &memory, &report).await.expect("a restore");
+    assert_eq!(restored.census.counts, report.census.counts);
+    assert_eq!(content(&postgres, postgres.database()).await, before);
+    for info in memory.artifacts() {
+        let data = memory.open(info.name()).await.expect("an artifact");
+        service.inspect(info, data).await.unwrap_or_else(|error| panic!("{}: {error:?}", info.name()));
+    }
 }

@@ -33,7 +33,6 @@ mod target;
 mod tls;
 mod toc;
 mod tools;
-#[allow(dead_code, reason = "the engine that uses it comes with the next changes")]
 mod wire;
 
 pub use archive::Archive;

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::schedule::{Node, SMALL_WEIGHT, Schedule};
 use super::script::{self, Style};
 use super::select::Selection;
-use super::session::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Loading, named};
+use super::session::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, DEADLOCK, DEADLOCK_TRIES, Loading, named};
 use super::toc::Toc;
 use super::work::{self, Step, Work};
 use super::{analyze, blobs};
@@ -229,7 +229,15 @@ impl Run<'_> {
                 let part = &files[member.0].parts[member.1];
                 skip(&mut data, part.offset.saturating_sub(at)).await?;
                 at = part.end().unwrap_or(at);
-                self.piece(loading, member, &mut data).await?;
+                let mut tries_left = DEADLOCK_TRIES;
+                // A partition's rows may meet a statement on the table above it; what lost is read again.
+                while let Err(error) = self.piece(loading, member, &mut data).await {
+                    tries_left -= 1;
+                    if tries_left == 0 || error.code() != Some(DEADLOCK) {
+                        return Err(error);
+                    }
+                    data = self.open(part, end).await?;
+                }
             }
         }
         Ok(())

@@ -31,10 +31,10 @@ pub(crate) const BATCH_ENTRIES_MAX: usize = 64;
 pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// How often a statement is tried that lost to another session: the server's own vacuum, as a rule.
-const DEADLOCK_TRIES: u32 = 5;
+pub(crate) const DEADLOCK_TRIES: u32 = 5;
 
 /// The SQLSTATE of a deadlock.
-const DEADLOCK: &str = "40P01";
+pub(crate) const DEADLOCK: &str = "40P01";
 
 /// How much of a statement an error shows.
 const EXCERPT_CHARS: usize = 160;

@@ -53,6 +53,7 @@ fn options(args: &ExportArgs) -> ExportOptions {
     let format = match args.format {
         Format::Directory => ExportFormat::Directory,
         Format::Custom => ExportFormat::Custom,
+        Format::Plain => ExportFormat::Plain,
     };
     let compression = match args.compress {
         Packing::None => ExportCompression::None,

@@ -9,7 +9,8 @@ use crate::output::{Result, headline, line, took};
 use crate::shell::{self, Run};
 
 /// The targets, each a program in `fuzz/`.
-const TARGETS: [&str; 6] = ["manifest", "frame_index", "artifact_reader", "age_file", "lease", "tombstone"];
+const TARGETS: [&str; 7] =
+    ["manifest", "frame_index", "artifact_reader", "age_file", "lease", "tombstone", "pg_archive"];
 
 /// Coverage for libFuzzer, and every check of a debug build.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

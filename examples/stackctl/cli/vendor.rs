@@ -83,6 +83,8 @@ pub(crate) enum Format {
     Directory,
     /// One file for `pg_restore`
     Custom,
+    /// SQL text for `psql`
+    Plain,
 }
 
 /// How data is packed.

@@ -28,6 +28,7 @@ mod runner;
 mod service;
 mod source;
 mod sql;
+mod sqltext;
 mod swap;
 mod target;
 mod tls;
@@ -36,6 +37,9 @@ mod tools;
 mod wire;
 
 pub use archive::Archive;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub use archive::fuzzing;
 pub use config::{
     CONNECT_TIMEOUT_DEFAULT, IDENTIFIER_BYTES_MAX, LOCK_TIMEOUT_DEFAULT, PORT_DEFAULT, PostgresConfig, TlsMode,
 };
@@ -52,3 +56,4 @@ pub use physical::BaseBackup;
 pub use recover::{RecoveryAction, RecoveryPlan, RecoveryPurpose, RecoveryReport, RecoveryStep, RemoveOld};
 pub use runner::{DockerExec, KubectlExec, ToolCall, ToolRunner, ToolStart};
 pub use service::Postgres;
+pub use sqltext::{SqlReport, TrustedSql};

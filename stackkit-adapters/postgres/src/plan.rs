@@ -28,7 +28,7 @@ pub(crate) const STAGING_MARK: &str = "__sk_";
 pub(crate) const OLD_MARK: &str = "__old_";
 
 /// The time of a plan in names: `20261121_141303_007`.
-const STAMP: &str = "%Y%m%d_%H%M%S_%3f";
+pub(crate) const STAMP: &str = "%Y%m%d_%H%M%S_%3f";
 
 /// How long it is.
 pub(crate) const STAMP_BYTES: usize = 19;

@@ -14,6 +14,8 @@ mod archives;
 mod backup;
 #[path = "conformance/edges.rs"]
 mod edges;
+#[path = "conformance/exports.rs"]
+mod exports;
 #[path = "conformance/faults.rs"]
 mod faults;
 #[path = "conformance/health.rs"]
@@ -26,6 +28,8 @@ mod load;
 mod maintenance;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/oracles.rs"]
+mod oracles;
 #[path = "conformance/parallel_dump.rs"]
 mod parallel_dump;
 #[path = "conformance/parallel_dump_elsewhere.rs"]
@@ -48,6 +52,8 @@ mod restore;
 mod restore_faults;
 #[path = "conformance/rights.rs"]
 mod rights;
+#[path = "conformance/sqltext.rs"]
+mod sqltext;
 #[path = "conformance/standby.rs"]
 mod standby;
 #[path = "conformance/swap.rs"]
@@ -107,6 +113,9 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(parallel_dump_wide::CASES);
     further.extend(torture::CASES);
     further.extend(archives::CASES);
+    further.extend(exports::CASES);
+    further.extend(oracles::CASES);
+    further.extend(sqltext::CASES);
     let cases = match extent {
         Extent::Whole => [core, further].concat(),
         Extent::Core => [&core, load::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat(),
@@ -143,7 +152,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(trial("a_pooler_in_transaction_mode_is_explained", "pgbouncer", explained));
     let enough = async || Ok(restore_faults::a_pooler_in_session_mode_is_enough().await?);
     trials.push(trial("a_pooler_in_session_mode_is_enough", "pgbouncer", enough));
-    let others = archives::OTHERS.iter();
+    let others = archives::OTHERS.iter().chain(exports::OTHERS);
     trials.extend(others.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
     trials
 }

@@ -7,6 +7,8 @@ mod codec;
 mod custom;
 mod data;
 mod foreign;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod input;
 mod place;
 mod read;

@@ -5,6 +5,7 @@ mod custom;
 mod directory;
 mod pack;
 mod parts;
+mod plain;
 mod version;
 
 use std::io;
@@ -25,6 +26,8 @@ pub enum ExportFormat {
     Directory,
     /// One file that `pg_restore` reads.
     Custom,
+    /// SQL text that `psql` runs, in a database that is there. It is not packed.
+    Plain,
 }
 
 /// How data is packed inside of an exported archive.
@@ -160,12 +163,17 @@ pub async fn export(source: &dyn ArtifactSource, options: &ExportOptions, to: Ex
         (ExportFormat::Directory, ExportTo::Stream(_)) => {
             Err(Error::config("a folder can't be written to a stream; choose another format, or give a path"))
         }
+        (ExportFormat::Plain, ExportTo::Stream(out)) => {
+            let report = plain::write(&job, out).await?;
+            out.flush().await.map_err(failed)?;
+            Ok(report)
+        }
         (ExportFormat::Custom, ExportTo::Stream(out)) => {
             let (report, _places) = custom::write(&job, out).await?;
             out.flush().await.map_err(failed)?;
             Ok(report)
         }
-        (ExportFormat::Custom, ExportTo::Path(path)) => file(&job, &path).await,
+        (format, ExportTo::Path(path)) => file(&job, format, &path).await,
     }
 }
 
@@ -222,13 +230,19 @@ fn database<'a>(layout: &'a Layout, options: &ExportOptions) -> Result<&'a Datab
 }
 
 /// Writes one file beside `path` and renames it.
-async fn file(job: &Job<'_>, path: &Path) -> Result<ExportReport> {
+async fn file(job: &Job<'_>, format: ExportFormat, path: &Path) -> Result<ExportReport> {
     absent(path).await?;
     let partial = tempfile_beside(path, false)?;
     let file = tokio::fs::File::create_new(&partial.path).await.map_err(failed)?;
     let mut out = tokio::io::BufWriter::with_capacity(pack::BLOCK_BYTES, file);
-    let (report, places) = custom::write(job, &mut out).await?;
-    custom::write_places(job, &mut out, &places).await?;
+    let report = match format {
+        ExportFormat::Plain => plain::write(job, &mut out).await?,
+        _ => {
+            let (report, places) = custom::write(job, &mut out).await?;
+            custom::write_places(job, &mut out, &places).await?;
+            report
+        }
+    };
     out.flush().await.map_err(failed)?;
     out.into_inner().sync_all().await.map_err(failed)?;
     absent(path).await?;

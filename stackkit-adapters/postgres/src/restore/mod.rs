@@ -12,7 +12,7 @@ mod rows;
 #[cfg(test)]
 mod samples;
 mod schedule;
-mod script;
+pub(crate) mod script;
 mod select;
 mod session;
 mod toc;

@@ -10,38 +10,27 @@ use stackkit_core::ErrorKind;
 use stackkit_core::backup::ArtifactSource;
 use stackkit_core::process::Tool;
 use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
-use stackkit_postgres::{
-    Archive, Engine, ExportCompression, ExportFormat, ExportOptions, ExportTo, Postgres, PostgresConfig, PostgresDump,
-    export,
-};
+use stackkit_postgres::Archive;
 use tokio::io::AsyncReadExt;
 
 use crate::backup::OBJECTS;
-use crate::memory::dump;
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
     archives_of_every_kind_hold_the_same,
     an_archive_put_together_by_hand_is_restored,
     damage_of_an_archive_is_told,
-    exports_are_restored_by_pg_restore_15,
-    an_export_to_a_stream_is_restored,
-    one_table_is_exported,
-    a_parallel_dump_is_exported,
 ];
 
 /// Cases that need another version than the suite's, and are ignored without it.
-pub(crate) const OTHERS: &[Other] = &[
-    ("archives_of_17_with_every_codec_hold_the_same", || Box::pin(archives_of_17_with_every_codec_hold_the_same())),
-    ("exports_are_restored_by_pg_restore_17", || Box::pin(exports_are_restored_by_pg_restore_17())),
-    ("a_dump_of_17_is_exported_for_15", || Box::pin(a_dump_of_17_is_exported_for_15())),
-];
+pub(crate) const OTHERS: &[Other] =
+    &[("archives_of_17_with_every_codec_hold_the_same", || Box::pin(archives_of_17_with_every_codec_hold_the_same()))];
 
 /// One case that may be ignored.
 pub(crate) type Other = (&'static str, fn() -> Pin<Box<dyn Future<Output = Completion>>>);
 
 /// How long a tool may take on a busy machine.
-const TOOL_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TOOL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Large objects of sizes around a member's padding, one that packs well, and one of nothing.
 pub(crate) const BLOBS: &str = "select lo_from_bytea(0, decode(repeat('00', n), 'hex')) from (values (0), (1), (511), (512), \
@@ -96,7 +85,7 @@ pub(crate) async fn content(server: &PostgresServer, database: &str) -> Vec<Vec<
 }
 
 /// Every artifact's bytes, but the table of contents' own time of writing.
-async fn artifacts(source: &dyn ArtifactSource) -> BTreeMap<String, Vec<u8>> {
+pub(crate) async fn artifacts(source: &dyn ArtifactSource) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     for artifact in source.artifacts() {
         let mut bytes = Vec::new();
@@ -151,7 +140,7 @@ async fn all_the_same(server: &PostgresServer, ways: &[(&str, &[&str])]) {
     same("custom.pipe", &expected, &path).await;
 }
 
-async fn same(name: &str, expected: &BTreeMap<String, Vec<u8>>, path: &Path) {
+pub(crate) async fn same(name: &str, expected: &BTreeMap<String, Vec<u8>>, path: &Path) {
     let archive = Archive::open(path).await.unwrap_or_else(|error| panic!("{name}: {}", error.chain()));
     let found = artifacts(&archive).await;
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{name}");
@@ -231,139 +220,4 @@ async fn read_all(path: &Path) -> Result<(), ErrorKind> {
         read.map_err(|error| error.downcast::<stackkit_core::Error>().expect("ours").kind())?;
     }
     Ok(())
-}
-
-/// Exports in every format, for the reader of `reader`, restored by it.
-async fn exported_is_restored(server: &PostgresServer, reader: &PostgresServer, ways: &[ExportOptions]) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let dump = directory.path().join("shop.dump");
-    pg_dump(server, &["-Fc"], &dump).await;
-    let archive = Archive::open(&dump).await.expect("an archive");
-    let expected = content(server, "shop").await;
-    for (at, options) in ways.iter().enumerate() {
-        let path = directory.path().join(format!("export{at}"));
-        let report = export(&archive, options, ExportTo::Path(path.clone())).await;
-        let report = report.unwrap_or_else(|error| panic!("{options:?}: {}", error.chain()));
-        assert_eq!((report.tables, report.large_objects), (8, 8), "{options:?}");
-        for jobs in ["-j1", "-j4"] {
-            let database = format!("export{at}{}", &jobs[1..]);
-            pg_restore(reader.bin_dir(), reader, &database, &[jobs], &path).await;
-            assert_eq!(content(reader, &database).await, expected, "{options:?} {jobs}");
-        }
-        let again = export(&archive, options, ExportTo::Path(path)).await.expect_err("it is there");
-        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
-    }
-    let left: Vec<_> = std::fs::read_dir(directory.path()).expect("a directory").collect();
-    assert_eq!(left.len(), ways.len() + 1, "nothing else is left: {left:?}");
-}
-
-fn ways(major: u32, compressions: &[ExportCompression]) -> Vec<ExportOptions> {
-    let formats = [ExportFormat::Directory, ExportFormat::Custom];
-    let ways = |format| {
-        let options =
-            move |packing: &ExportCompression| ExportOptions::new(format).for_major(major).with_compression(*packing);
-        compressions.iter().map(options)
-    };
-    formats.into_iter().flat_map(ways).collect()
-}
-
-async fn exports_are_restored_by_pg_restore_15() {
-    let server = server(15).await.expect("a server");
-    exported_is_restored(&server, &server, &ways(15, &[ExportCompression::None, ExportCompression::Gzip])).await;
-}
-
-async fn exports_are_restored_by_pg_restore_17() -> Completion {
-    let server = match server(17).await {
-        Ok(server) => server,
-        Err(reason) => return Completion::ignored_with(reason),
-    };
-    let all = [ExportCompression::None, ExportCompression::Gzip, ExportCompression::Zstd];
-    exported_is_restored(&server, &server, &ways(17, &all)).await;
-    Completion::Completed
-}
-
-/// What 17 describes in groups, 15 reads one by one.
-async fn a_dump_of_17_is_exported_for_15() -> Completion {
-    let server = match server(17).await {
-        Ok(server) => server,
-        Err(reason) => return Completion::ignored_with(reason),
-    };
-    server.execute_in("shop", "grant select on table events to public").await.expect("a grant");
-    let grant = "do $$ declare l oid; begin for l in select oid from pg_largeobject_metadata loop \
-         execute format('grant select on large object %s to public', l); end loop; end $$";
-    server.execute_in("shop", grant).await.expect("a grant");
-    let reader = postgres_server(PostgresOptions::new().with_major(15)).await.expect("a server");
-    exported_is_restored(&server, &reader, &ways(15, &[ExportCompression::None])).await;
-    let granted = "select count(*) from pg_largeobject_metadata where lomacl::text like '%=r/%'";
-    let granted = reader.query_in("export0j4", granted).await.expect("a count");
-    assert_eq!(granted[0][0].as_deref(), Some("8"));
-    Completion::Completed
-}
-
-/// A pipe can't be sought: the reader looks for the data by itself.
-async fn an_export_to_a_stream_is_restored() {
-    let server = server(15).await.expect("a server");
-    let directory = tempfile::tempdir().expect("a directory");
-    let (dump, path) = (directory.path().join("shop.dump"), directory.path().join("streamed"));
-    pg_dump(&server, &["-Fc"], &dump).await;
-    let archive = Archive::open(&dump).await.expect("an archive");
-    let mut bytes = Vec::new();
-    let options = ExportOptions::new(ExportFormat::Custom);
-    export(&archive, &options, ExportTo::Stream(&mut bytes)).await.expect("an export");
-    std::fs::write(&path, &bytes).expect("a file");
-    for jobs in ["-j1", "-j2"] {
-        let database = format!("streamed{}", &jobs[1..]);
-        pg_restore(server.bin_dir(), &server, &database, &[jobs], &path).await;
-        assert_eq!(content(&server, &database).await, content(&server, "shop").await);
-    }
-    // And we look for it as well.
-    same("streamed", &artifacts(&archive).await, &path).await;
-    let folder = export(&archive, &ExportOptions::new(ExportFormat::Directory), ExportTo::Stream(&mut bytes)).await;
-    assert_eq!(folder.expect_err("a folder to a stream").kind(), ErrorKind::Config);
-}
-
-async fn one_table_is_exported() {
-    let server = server(15).await.expect("a server");
-    let directory = tempfile::tempdir().expect("a directory");
-    let (dump, path) = (directory.path().join("shop.dump"), directory.path().join("one"));
-    pg_dump(&server, &["-Fc"], &dump).await;
-    let archive = Archive::open(&dump).await.expect("an archive");
-    let options = ExportOptions::new(ExportFormat::Custom).only_tables(["bytes"]);
-    let report = export(&archive, &options, ExportTo::Path(path.clone())).await.expect("an export");
-    assert_eq!((report.tables, report.large_objects), (1, 0), "{report:?}");
-    server.create_database("one").await.expect("a database");
-    // Its trigger calls a function, which no table holds.
-    server
-        .execute_in("one", "create function touch() returns trigger language plpgsql as 'begin end'")
-        .await
-        .expect("SQL");
-    let restore =
-        tool(&server, "pg_restore").args(["--exit-on-error"]).arg(format!("--dbname={}", server.url_of("one")));
-    restore.arg(&path).output(TOOL_TIMEOUT).await.expect("a restore");
-    let sum = "select md5(string_agg(t::text, '|' order by t::text)) from bytes t";
-    assert_eq!(server.query_in("one", sum).await.expect("rows"), server.query_in("shop", sum).await.expect("rows"));
-    let names =
-        "select string_agg(relname, ' ' order by relname) from pg_class where relnamespace = 'public'::regnamespace";
-    assert_eq!(server.query_in("one", names).await.expect("names")[0][0].as_deref(), Some("bytes bytes_pkey"));
-    let missing = ExportOptions::new(ExportFormat::Custom).only_tables(["nothing"]);
-    let error =
-        export(&archive, &missing, ExportTo::Path(directory.path().join("x"))).await.expect_err("no such table");
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-}
-
-/// Our own dump, of many artifacts and of several parts a table, leaves by the same door.
-async fn a_parallel_dump_is_exported() {
-    let server = server(15).await.expect("a server");
-    // Large objects are no part of it.
-    server.execute_in("shop", "select lo_unlink(oid) from pg_largeobject_metadata").await.expect("SQL");
-    let parallel = PostgresDump::new().with_engine(Engine::Parallel).with_jobs(2).with_split_bytes(64 << 10);
-    let config = PostgresConfig::from_url(&server.url_of("shop")).expect("a URL").with_dump(parallel);
-    let (memory, _report) = dump(&Postgres::new(config)).await.expect("a dump");
-    let directory = tempfile::tempdir().expect("a directory");
-    for (at, options) in ways(15, &[ExportCompression::None, ExportCompression::Gzip]).iter().enumerate() {
-        let (path, database) = (directory.path().join(format!("export{at}")), format!("export{at}"));
-        export(&memory, options, ExportTo::Path(path.clone())).await.expect("an export");
-        pg_restore(server.bin_dir(), &server, &database, &["-j2"], &path).await;
-        assert_eq!(content(&server, &database).await, content(&server, "shop").await, "{options:?}");
-    }
 }

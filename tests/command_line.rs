@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_transition_runs_a_program", a_transition_runs_a_program),
     Test::new("a_transition_is_posted", a_transition_is_posted),
     Test::new("services_need_others_and_are_waited_for_alone", services_need_others_and_are_waited_for_alone),
+    Test::new("a_recovery_is_shown_and_done", a_recovery_is_shown_and_done).needs(&["postgres"]),
     Test::new("a_wrong_password_ends_the_waiting", a_wrong_password_ends_the_waiting).needs(&["postgres", "redis"]),
 ];
 
@@ -340,6 +341,28 @@ fn a_wrong_password_ends_the_waiting() {
         assert!(outcome.stderr.contains("\"kind\":\"unauthenticated\""), "{outcome:?}");
         assert!(!outcome.text().contains("not-the-password"), "{outcome:?}");
     }
+}
+
+fn a_recovery_is_shown_and_done() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(postgres_server(PostgresOptions::new())).unwrap();
+    let left = "shop__sk_20261121_141303_007";
+    for name in ["shop", left] {
+        runtime.block_on(server.create_database(name)).unwrap();
+    }
+    let service = format!("shop={}", server.url_of("shop"));
+    let recover = |more: &[&str]| stackctl(&[&["--json", "--service", &service, "recover", "shop"], more].concat());
+    let steps = |outcome: Outcome| {
+        let plan: serde_json::Value = serde_json::from_str(&outcome.expect(0).stdout).unwrap();
+        plan.get("steps").or(plan.get("done")).unwrap().as_array().unwrap().clone()
+    };
+    let planned = steps(recover(&["--plan"]));
+    assert_eq!((planned.len(), planned[0]["database"].as_str()), (1, Some(left)));
+    // Nobody can be asked.
+    recover(&[]).expect(2);
+    assert_eq!(steps(recover(&["--yes"])), planned);
+    assert!(steps(recover(&["--plan"])).is_empty());
+    stackctl(&["recover", "nobody", "--plan"]).expect(2);
 }
 
 fn wait_for(url: &str) -> Outcome {

@@ -2,12 +2,10 @@
 
 use stackkit::backup::{OldData, RestoreContext, RestoreOptions};
 use stackkit::postgres::{Archive, Owners, PostgresRestore};
-use stackkit::{BackupProvider, Error, ErrorKind, Postgres, PostgresConfig, Service, ServiceId};
+use stackkit::{BackupProvider, Error, ErrorKind, Postgres, Service};
 
-use crate::cli::value::Named;
 use crate::cli::{ImportArgs, Target};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::location::Location;
 use crate::output::Output;
 use crate::restore::confirmed;
 use crate::setup;
@@ -36,19 +34,9 @@ pub(crate) async fn import(target: &Target, args: &ImportArgs, out: &mut Output)
     Ok(Exit::Done)
 }
 
-/// The database to import into: a service of the command line by its id, or a location.
+/// The database to import into.
 fn service(target: &Target, args: &ImportArgs, out: &mut Output) -> Outcome<Postgres> {
-    let is_meant = |named: &&Named| named.id.as_ref().is_some_and(|id| id.as_str() == args.into);
-    let (id, location) = match target.services.iter().find(is_meant) {
-        Some(named) => (named.id.clone(), named.location.clone()),
-        None if ServiceId::new(args.into.as_str()).is_ok() => {
-            let error = Error::config("--into names no service of the stack, and is no URL");
-            return Err(Failure::usage(error.with_context("id", &args.into)));
-        }
-        None => (None, Location::from(args.into.as_str())),
-    };
-    let url = setup::url(&location, "--into", out).map_err(Failure::usage)?;
-    let config = PostgresConfig::from_url(url.expose()).map_err(Failure::usage)?;
+    let service = setup::postgres(target, &args.into, "--into", out)?;
     let mut restore = PostgresRestore::new();
     if args.no_owner {
         restore = restore.with_owners(Owners::Skip);
@@ -56,8 +44,8 @@ fn service(target: &Target, args: &ImportArgs, out: &mut Output) -> Outcome<Post
     if args.no_privileges {
         restore = restore.without_privileges();
     }
-    let service = Postgres::new(config.with_restore(restore));
-    Ok(id.into_iter().fold(service, |service, id| service.with_id(id.as_str())))
+    let config = service.config().clone().with_restore(restore);
+    Ok(Postgres::new(config).with_id(service.id().as_str()))
 }
 
 /// A file that is damaged or of another kind is the command line's, all else the server's.

@@ -21,6 +21,7 @@ mod maintain;
 mod output;
 mod progress;
 mod prune;
+mod recover;
 mod restore;
 mod serve;
 mod setup;
@@ -97,6 +98,7 @@ async fn run(cli: &Cli, out: &mut Output) -> Outcome {
             list::list(&setup::repository_url(target, out)?, target.stack.as_deref(), args, out).await
         }
         Command::Verify(args) => verify::verify(target, args, out).await,
+        Command::Recover(args) => recover::recover(target, args, out).await,
         Command::Restore(args) => restore::restore(target, args, out).await,
         Command::Export(args) => export::export(target, args, out).await,
         Command::Import(args) => import::import(target, args, out).await,

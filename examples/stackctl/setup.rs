@@ -85,6 +85,25 @@ fn service(named: &Named, postgres: Option<&PostgresRestore>, out: &mut Output) 
     }
 }
 
+/// A PostgreSQL database: a service of the command line by its id, or a location.
+///
+/// # Errors
+/// Usage, if there is no service of that id, or the URL is none of PostgreSQL.
+pub(crate) fn postgres(target: &Target, wanted: &str, flag: &'static str, out: &mut Output) -> Outcome<Postgres> {
+    let is_meant = |named: &&Named| named.id.as_ref().is_some_and(|id| id.as_str() == wanted);
+    let (id, location) = match target.services.iter().find(is_meant) {
+        Some(named) => (named.id.clone(), named.location.clone()),
+        None if ServiceId::new(wanted).is_ok() => {
+            let error = Error::config("the command names no service of the stack, and no URL");
+            return Err(Failure::usage(error.with_context("argument", flag).with_context("id", wanted)));
+        }
+        None => (None, Location::from(wanted)),
+    };
+    let url = url(&location, flag, out).map_err(Failure::usage)?;
+    let service = Postgres::new(PostgresConfig::from_url(url.expose()).map_err(Failure::usage)?);
+    Ok(id.into_iter().fold(service, |service, id| service.with_id(id.as_str())))
+}
+
 /// The URL of a location, after a warning if it shows a password.
 pub(crate) fn url(location: &Location, flag: &str, out: &mut Output) -> Result<Secret> {
     if location.shows_password() {

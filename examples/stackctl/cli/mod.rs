@@ -19,7 +19,7 @@ pub(crate) use postgres::PostgresArgs;
 pub(crate) use prune::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
 use stackkit::ServiceId;
 use value::{Named, Needs};
-pub(crate) use vendor::{ExportArgs, Format, ImportArgs, Packing};
+pub(crate) use vendor::{ExportArgs, Format, ImportArgs, Packing, RecoverArgs, Replaced};
 
 use crate::location::Location;
 
@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Restore an archive that `pg_dump` wrote, whoever ran it: shows the plan, asks, restores
     Import(ImportArgs),
+    /// Finish or undo what restores of a PostgreSQL database that were cut short left: shows the plan, asks, does it
+    Recover(RecoverArgs),
     /// Show which backups a policy keeps and deletes; delete them with --apply
     Prune(PruneArgs),
     /// Take back the announced deletion of a backup

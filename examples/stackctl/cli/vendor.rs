@@ -87,6 +87,32 @@ pub(crate) enum Format {
     Plain,
 }
 
+/// Nothing of a restore that runs is touched.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The PostgreSQL database: the id of a service, or its URL
+    #[arg(value_name = "ID|URL|env:NAME")]
+    pub(crate) service: String,
+    /// Remove databases that restores replaced, instead
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) remove_old: Option<Replaced>,
+    /// Show what would be done, and do nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) plan: bool,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Which replaced databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Replaced {
+    /// Those whose time is over
+    Expired,
+    /// Every one
+    All,
+}
+
 /// How data is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Packing {

@@ -20,7 +20,8 @@ use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
     killed_while_it_fills_the_target_is_old,
-    killed_at_every_step_of_the_swap_the_target_is_old_or_new,
+    killed_before_each_message_of_the_swap_the_target_is_old_or_new,
+    killed_after_each_message_of_the_swap_the_target_is_old_or_new,
     killed_while_the_renames_wait,
     a_restore_that_runs_is_left_alone,
     a_stale_recovery_is_refused,
@@ -175,9 +176,14 @@ async fn killed_while_it_fills_the_target_is_old() {
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["old"]);
 }
 
-async fn killed_at_every_step_of_the_swap_the_target_is_old_or_new() {
-    let seen = killed_at_steps_of(Part::Swap).await;
-    assert!(seen.get("old") > Some(&SWAP_MESSAGES) && seen.contains_key("new"), "{seen:?}");
+async fn killed_before_each_message_of_the_swap_the_target_is_old_or_new() {
+    let seen = killed_at_steps_of(Part::Swap(Last::Dropped)).await;
+    assert!(seen.get("old") > Some(&(SWAP_MESSAGES / 2)), "{seen:?}");
+}
+
+async fn killed_after_each_message_of_the_swap_the_target_is_old_or_new() {
+    let seen = killed_at_steps_of(Part::Swap(Last::Delivered)).await;
+    assert!(seen.get("old") > Some(&(SWAP_MESSAGES / 2)) && seen.contains_key("new"), "{seen:?}");
 }
 
 /// How often the target was found old, and how often new.
@@ -202,8 +208,8 @@ async fn killed_at_steps_of(part: Part) -> BTreeMap<String, usize> {
 pub(crate) enum Part {
     /// Some of those until all is filled: they differ in little.
     Filling,
-    /// All of the swap, each delivered and not.
-    Swap,
+    /// All of the swap.
+    Swap(Last),
 }
 
 impl Part {
@@ -214,9 +220,7 @@ impl Part {
         match self {
             Self::Filling => (1..first_last).step_by(stride).map(|at| (at, Last::Delivered)).collect(),
             // The number of messages varies by those that end sessions: a few more are tried.
-            Self::Swap => {
-                (first_last..messages + 2).flat_map(|at| [(at, Last::Dropped), (at, Last::Delivered)]).collect()
-            }
+            Self::Swap(last) => (first_last..messages + 2).map(|at| (at, last)).collect(),
         }
     }
 }

@@ -5,16 +5,19 @@ use stackkit::backup::manifest::Manifest;
 use stackkit::backup::{BackupEntry, EntryState, Repository, SignatureState};
 use stackkit::{RepositoryOptions, Secret};
 
-use crate::cli::ListArgs;
+use crate::cli::{ListArgs, Target};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::output::Output;
+use crate::setup;
 
-/// Lists backups, newest first: those of `stack`, or of every stack.
-pub(crate) async fn list(url: &Secret, stack: Option<&str>, args: &ListArgs, out: &Output) -> Outcome {
-    let repository = open(url, keys::trusting(&args.trust)?).await?;
+/// Lists backups, newest first: those of the stack that is named, or of every stack.
+pub(crate) async fn list(target: &Target, args: &ListArgs, out: &mut Output) -> Outcome {
+    let url = setup::repository_url(target, out)?;
+    let repository = open(&url, keys::trusting(&args.trust)?).await?;
     let entries = if args.all { repository.list_all().await } else { repository.list().await };
     let entries = entries.map_err(Failure::repository)?;
+    let stack = target.stack.as_deref();
     for entry in entries.iter().filter(|entry| stack.is_none_or(|stack| entry.stack == stack)) {
         out.result(entry, &row(entry)).map_err(Failure::usage)?;
     }

@@ -30,6 +30,8 @@ mod table;
 mod verify;
 mod watch;
 
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ use clap::Parser;
 use stackkit::Error;
 use tokio::runtime::Runtime;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Target};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Output;
 
@@ -80,36 +82,42 @@ fn ended(outcome: Outcome, cli: &Cli, out: &Output) -> ExitCode {
     exit.into()
 }
 
-async fn run(cli: &Cli, out: &mut Output) -> Outcome {
+/// The command's work, in a box: each command's future has a size of its own.
+fn run<'a>(cli: &'a Cli, out: &'a mut Output) -> Pin<Box<dyn Future<Output = Outcome> + 'a>> {
     let target = &cli.target;
     match &cli.command {
-        Command::Health { watch: false } => health::health(&setup::stack(target, out)?, out).await,
-        Command::Health { watch: true } => watch::watch(&setup::stack(target, out)?, out).await,
-        Command::Serve(args) => serve::serve(&setup::stack(target, out)?, args, out).await,
-        Command::Wait(args) => health::wait(&setup::stack(target, out)?, args, out).await,
+        Command::Keygen(args) => Box::pin(ready(keygen::keygen(args, out))),
+        Command::List(args) => Box::pin(list::list(target, args, out)),
+        Command::Verify(args) => Box::pin(verify::verify(target, args, out)),
+        Command::Recover(args) => Box::pin(recover::recover(target, args, out)),
+        Command::Restore(args) => Box::pin(restore::restore(target, args, out)),
+        Command::Export(args) => Box::pin(export::export(target, args, out)),
+        Command::Import(args) => Box::pin(import::import(target, args, out)),
+        Command::Prune(args) => Box::pin(prune::prune(target, args, out)),
+        Command::Undelete(args) => Box::pin(prune::undelete(target, args, out)),
+        Command::Gc(args) => Box::pin(prune::gc(target, args, out)),
+        Command::Copy(args) => Box::pin(copy::copy(target, args, out)),
+        Command::Maintain(args) => Box::pin(maintain::maintain(target, args, out)),
+        of_stack => Box::pin(run_on_stack(of_stack, target, out)),
+    }
+}
+
+/// The commands that work on the whole stack, which is built first.
+async fn run_on_stack(command: &Command, target: &Target, out: &mut Output) -> Outcome {
+    let stack = setup::stack(target, out)?;
+    match command {
+        Command::Health { watch: true } => watch::watch(&stack, out).await,
+        Command::Serve(args) => serve::serve(&stack, args, out).await,
+        Command::Wait(args) => health::wait(&stack, args, out).await,
         Command::Backup(args) => {
             let url = setup::repository_url(target, out)?;
-            let stack = setup::stack(target, out)?;
             setup::apart(&stack, &url)?;
             backup::backup(&stack, &url, args, out).await
         }
-        Command::Keygen(args) => keygen::keygen(args, out),
-        Command::List(args) => {
-            list::list(&setup::repository_url(target, out)?, target.stack.as_deref(), args, out).await
-        }
-        Command::Verify(args) => verify::verify(target, args, out).await,
-        Command::Recover(args) => recover::recover(target, args, out).await,
-        Command::Restore(args) => restore::restore(target, args, out).await,
-        Command::Export(args) => export::export(target, args, out).await,
-        Command::Import(args) => import::import(target, args, out).await,
-        Command::Prune(args) => prune::prune(&setup::repository_url(target, out)?, args, out).await,
-        Command::Undelete(args) => prune::undelete(&setup::repository_url(target, out)?, args, out).await,
-        Command::Gc(args) => prune::gc(&setup::repository_url(target, out)?, args, out).await,
-        Command::Copy(args) => copy::copy(target, args, out).await,
-        Command::Maintain(args) => maintain::maintain(target, args, out).await,
         Command::Doctor(args) => {
             let repository = target.repository.as_ref().map(|_| setup::repository_url(target, out)).transpose()?;
-            doctor::doctor(&setup::stack(target, out)?, repository.as_ref(), args, out).await
+            doctor::doctor(&stack, repository.as_ref(), args, out).await
         }
+        _ => health::health(&stack, out).await,
     }
 }

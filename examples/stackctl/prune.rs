@@ -1,21 +1,23 @@
 //! `prune`, `undelete` and `gc`: what is deleted, and how that is taken back.
 
 use stackkit::backup::{GcOptions, Retention};
-use stackkit::{Clock, RepositoryOptions, Secret};
+use stackkit::{Clock, RepositoryOptions};
 
-use crate::cli::{GcArgs, KeepArgs, PruneArgs, UndeleteArgs};
+use crate::cli::{GcArgs, KeepArgs, PruneArgs, Target, UndeleteArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::keys;
 use crate::list::open;
 use crate::output::Output;
 use crate::progress::Teller;
+use crate::setup;
 use crate::verify::absent;
 
 /// Shows what the policy keeps and deletes, and with `--apply` deletes it.
-pub(crate) async fn prune(url: &Secret, args: &PruneArgs, out: &Output) -> Outcome {
+pub(crate) async fn prune(target: &Target, args: &PruneArgs, out: &mut Output) -> Outcome {
+    let url = setup::repository_url(target, out)?;
     let policy = policy(&args.keep).map_err(Failure::usage)?;
     let options = keys::signing(keys::trusting(&args.trust)?, &args.sign)?;
-    let repository = open(url, keys::leasing(options, &args.lease)).await?;
+    let repository = open(&url, keys::leasing(options, &args.lease)).await?;
     let plan = repository.plan_retention(&policy).await.map_err(Failure::repository)?;
     let plan = if args.force { plan.force() } else { plan };
     out.result(&plan, &plan).map_err(Failure::usage)?;
@@ -34,8 +36,9 @@ pub(crate) async fn prune(url: &Secret, args: &PruneArgs, out: &Output) -> Outco
 }
 
 /// Takes back an announced deletion.
-pub(crate) async fn undelete(url: &Secret, args: &UndeleteArgs, out: &Output) -> Outcome {
-    let repository = open(url, keys::leasing(keys::trusting(&args.trust)?, &args.lease)).await?;
+pub(crate) async fn undelete(target: &Target, args: &UndeleteArgs, out: &mut Output) -> Outcome {
+    let url = setup::repository_url(target, out)?;
+    let repository = open(&url, keys::leasing(keys::trusting(&args.trust)?, &args.lease)).await?;
     repository.undelete(&args.backup).await.map_err(absent)?;
     let done = serde_json::json!({ "id": args.backup, "state": "ready" });
     out.result(format_args!("{} counts again", args.backup), &done).map_err(Failure::usage)?;
@@ -43,8 +46,9 @@ pub(crate) async fn undelete(url: &Secret, args: &UndeleteArgs, out: &Output) ->
 }
 
 /// Shows what crashes left, and with `--apply` removes it.
-pub(crate) async fn gc(url: &Secret, args: &GcArgs, out: &Output) -> Outcome {
-    let repository = open(url, keys::leasing(RepositoryOptions::new(), &args.lease)).await?;
+pub(crate) async fn gc(target: &Target, args: &GcArgs, out: &mut Output) -> Outcome {
+    let url = setup::repository_url(target, out)?;
+    let repository = open(&url, keys::leasing(RepositoryOptions::new(), &args.lease)).await?;
     let options = args.older_than.map_or_else(GcOptions::new, |age| GcOptions::new().with_min_age(age));
     let plan = repository.plan_gc(&options).await.map_err(Failure::repository)?;
     out.result(&plan, &plan).map_err(Failure::usage)?;

@@ -1,7 +1,10 @@
 //! A session of the driver, for queries whose answers are small.
 
+use std::time::Duration;
+
 use stackkit_core::Result;
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{CancelToken, Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,15 +25,28 @@ const PREPARE_LONG_SESSION: &str = "SET search_path = pg_catalog;
     SET row_security = off; SET datestyle = ISO; SET intervalstyle = postgres;
     SET timezone = 'UTC'; SET bytea_output = hex; SET extra_float_digits = 3";
 
+/// How the protocol says goodbye: `Terminate`, and its length.
+const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+
+/// How long the server may take to end a session that was closed. It takes milliseconds as a rule; whoever hangs longer
+/// is met by the next connection.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
 /// One connection. Dropping it ends the task that drives it, and the connection with it.
-#[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
     /// The server's major version, as it said at the start; nothing if it said none.
     pub(crate) major: Option<u32>,
     /// Whether the probe's statements are prepared on this connection.
     pub(crate) prepared: Prepared,
-    _driver: AbortOnDropHandle<()>,
+    driver: AbortOnDropHandle<()>,
+    stream: connect::Stream,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("major", &self.major).finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -43,8 +59,8 @@ impl Session {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
             }
         });
-        let (client, major) = (started.client, started.major);
-        Ok(Self { client, major, prepared: Prepared::default(), _driver: AbortOnDropHandle::new(task) })
+        let (client, major, stream) = (started.client, started.major, started.stream);
+        Ok(Self { client, major, prepared: Prepared::default(), driver: AbortOnDropHandle::new(task), stream })
     }
 
     /// A connection for work that takes as long as it takes, but for waiting for locks.
@@ -73,6 +89,23 @@ impl Session {
     pub(crate) async fn row(&self, sql: &str) -> Result<SimpleQueryRow> {
         let row = self.rows(sql).await?.into_iter().next();
         Ok(row.ok_or(PostgresError::Answer("a row"))?)
+    }
+
+    /// Ends the connection and waits until the server has ended its session, so that the place of it is free: a role or a
+    /// database may have few. A server closes the stream when the session is gone (`socket_close` in `pqcomm.c`).
+    pub(crate) async fn close(self) {
+        let Self { client, driver, stream, .. } = self;
+        driver.abort();
+        let _aborted = driver.await;
+        drop(client);
+        let Some(mut stream) = stream() else { return };
+        let end = async {
+            stream.write_all(&TERMINATE).await?;
+            stream.flush().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        // A stream that is broken has no session any more.
+        let _ended = timeout(CLOSE_WAIT, end).await;
     }
 
     /// What a request to end this session's statement is made with: see [`connect::cancel`].

@@ -29,8 +29,11 @@ pub(crate) struct Started {
     pub(crate) driver: Driver,
     /// The server's major version, as it said at the start; nothing if it said none.
     pub(crate) major: Option<u32>,
-    stream: Box<dyn FnOnce() -> Option<Box<dyn Io>> + Send>,
+    pub(crate) stream: Stream,
 }
+
+/// Takes the stream away from the driver, if there still is one.
+pub(crate) type Stream = Box<dyn FnOnce() -> Option<Box<dyn Io>> + Send + Sync>;
 
 /// The driver's work for a connection.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;

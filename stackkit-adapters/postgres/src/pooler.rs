@@ -10,7 +10,7 @@ use crate::client::{Session, text};
 use crate::config::PostgresConfig;
 
 /// Refuses to work through a pooler in transaction mode: it hands the session that one connection has just left to the
-/// next one.
+/// next one. Both are gone when this returns: a role may have no more than those that the work itself needs.
 ///
 /// # Errors
 /// `Unsupported` if two connections are one session of the server, or one is not the same session twice.
@@ -20,7 +20,10 @@ pub(crate) async fn refuse(config: &PostgresConfig) -> Result<()> {
     let other = Session::open(config, &config.database, None).await?;
     let (first, others) = (own.row(pid).await?, other.row(pid).await?);
     let again = own.row(pid).await?;
-    if text(&first, 0)? != text(&others, 0)? && text(&first, 0)? == text(&again, 0)? {
+    let is_direct = text(&first, 0)? != text(&others, 0)? && text(&first, 0)? == text(&again, 0)?;
+    own.close().await;
+    other.close().await;
+    if is_direct {
         return Ok(());
     }
     let message = "two connections share a session of the server: a pooler in transaction mode is in between; \

@@ -23,6 +23,11 @@ const DROP_TRIES: u32 = 100;
 /// The SQLSTATE of dropping a template (`wrong_object_type`).
 const IS_TEMPLATE: &str = "42809";
 
+/// What a session is prepared with that removes objects of a database that was restored: its settings may be read-only,
+/// and event triggers may refuse. Only superusers may turn those off.
+const PREPARE_DROP: &str = "SET default_transaction_read_only = off; \
+    SELECT set_config('session_replication_role', 'replica', false) WHERE current_setting('is_superuser') = 'on'";
+
 /// How many tables are looked at in one round trip.
 const TABLES_PER_QUERY: usize = 64;
 
@@ -189,6 +194,27 @@ pub(crate) async fn end_sessions(admin: &Session, name: &str) -> Result<()> {
         literal(name)
     );
     admin.execute(&sql).await
+}
+
+/// Removes a database that a restore filled, with the subscriptions in it, which would keep the server from dropping it.
+/// They never ran: a restore makes them disabled. A slot that they name is that of the target's own, and is left alone.
+pub(crate) async fn drop_staging(config: &PostgresConfig, admin: &Session, name: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = {}",
+        literal(name)
+    );
+    let subscriptions = admin.rows(&sql).await?;
+    if !subscriptions.is_empty() {
+        let session = Session::open_long(config, name).await?;
+        session.execute(PREPARE_DROP).await?;
+        for row in &subscriptions {
+            let name = identifier(text(row, 0)?);
+            let detach = format!("ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE)");
+            session.execute(&format!("{detach}; DROP SUBSCRIPTION {name}")).await?;
+        }
+        session.close().await;
+    }
+    drop_database(admin, name).await
 }
 
 /// Removes a database, if it exists.

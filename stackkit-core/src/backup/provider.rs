@@ -89,10 +89,12 @@ pub trait Dump: Send {
     /// Streams vendor-native, uncompressed bytes in constant memory; may write several artifacts at once.
     ///
     /// # Errors
-    /// Any failure of the source, one after the last byte included: then no artifact was finished.
+    /// Any failure of the source, one after the last byte included. Artifacts that were finished before it may be in the
+    /// sink: they belong to no backup, as only the report tells that a dump is whole, and who made the sink removes them.
+    /// One that was still being written is not finished.
     ///
     /// # Cancel safety
-    /// Dropping the future ends children and connections, and leaves no artifact.
+    /// Dropping the future ends children and connections. What is in the sink then is as after an error.
     async fn run(self: Box<Self>, sink: &dyn ArtifactSink) -> Result<DumpReport>;
 }
 

@@ -46,7 +46,7 @@ impl Postgres {
         let tool = Dumper::find(config, server.version).await?;
         let names = self.wanted(&session).await?;
         let jobs = jobs::count(config, &session).await;
-        drop(session);
+        session.close().await;
         let (taken_at, began) = (cx.clock.now(), cx.clock.instant());
         let opened = names.iter().map(|name| Pin::open(config, name, &server));
         let mut pins = try_join_all(opened).await?;

@@ -204,6 +204,11 @@ fn step(action: RecoveryAction, fact: &Fact, reason: String) -> RecoveryStep {
     RecoveryStep { action, database, oid, size_bytes: fact.size_bytes, reason }
 }
 
+/// Whether a database is named as those are that a restore fills.
+pub(super) fn is_staging(name: &str) -> bool {
+    stamp(name, STAGING_MARK).is_some()
+}
+
 /// The time at the end of a name with `mark` before it.
 fn stamp<'n>(name: &'n str, mark: &str) -> Option<&'n str> {
     let start = name.len().checked_sub(STAMP_BYTES).filter(|start| name.is_char_boundary(*start))?;

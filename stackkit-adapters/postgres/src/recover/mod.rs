@@ -103,6 +103,9 @@ impl Postgres {
     async fn step(&self, admin: &Session, step: &RecoveryStep) -> Result<()> {
         let name = identifier(&step.database);
         match step.action {
+            RecoveryAction::Drop if facts::is_staging(&step.database) => {
+                target::drop_staging(self.config(), admin, &step.database).await
+            }
             RecoveryAction::Drop => target::drop_database(admin, &step.database).await,
             RecoveryAction::Rename => {
                 let to = identifier(self.recovered());

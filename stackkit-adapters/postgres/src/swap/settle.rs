@@ -90,12 +90,19 @@ impl Swap<'_> {
     /// Removes a database, over another connection where the first one was lost.
     pub(super) async fn drop_database(&self, name: &str) -> Result<()> {
         if !self.admin.is_closed() {
-            match target::drop_database(self.admin, name).await {
+            match self.drop_over(self.admin, name).await {
                 Err(error) if error.kind() == ErrorKind::Unreachable => {}
                 done => return done,
             }
         }
         let session = self.reopen(Clock::system().deadline(DISCARD_WAIT)).await?;
-        target::drop_database(&session, name).await
+        self.drop_over(&session, name).await
+    }
+
+    async fn drop_over(&self, admin: &Session, name: &str) -> Result<()> {
+        match name == self.staging {
+            true => target::drop_staging(self.service.config(), admin, name).await,
+            false => target::drop_database(admin, name).await,
+        }
     }
 }

@@ -6,7 +6,7 @@ use stackkit_core::backup::{DumpContext, RestoreOptions, TargetState};
 use stackkit_core::health::Tier;
 use stackkit_core::{BackupProvider, Clock, Error, ErrorKind, HealthCheck, ProbeContext};
 use stackkit_fixtures::PostgresFixture;
-use stackkit_postgres::Postgres;
+use stackkit_postgres::{Engine, Postgres, PostgresDump};
 
 use crate::memory::{dump, restore};
 use crate::{Case, cases};
@@ -17,6 +17,8 @@ pub(crate) const CASES: &[Case] = cases![
     row_security_fails_a_dump,
     a_locked_table_is_busy,
     shadowed_functions_are_not_called,
+    two_connections_are_enough_for_a_dump,
+    what_a_dump_may_not_read_is_named,
 ];
 
 /// A role of its own for the case, and the service that logs in as it.
@@ -125,4 +127,43 @@ async fn shadowed_functions_are_not_called() {
     assert_eq!(report.census.count("tables.evil.called.rows"), 0);
     let called = postgres.query("select count(*) from evil.called").await.expect("a count");
     assert_eq!(called[0][0].as_deref(), Some("0"));
+}
+
+/// One holds the snapshot, the other one is that of `pg_dump`, then that of the only reader.
+async fn two_connections_are_enough_for_a_dump() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let (role, service) = role(&postgres, "connection limit 2").await;
+    let fill = "create table t as select g from generate_series(1, 1000) g; grant select on t to public";
+    postgres.execute(fill).await.expect("a table");
+    let options = PostgresDump::new().with_engine(Engine::Parallel).with_jobs(1);
+    let service = Postgres::new(service.config().clone().with_dump(options));
+    for _dump in 0..5 {
+        let (_memory, report) = dump(&service).await.expect("a dump");
+        assert_eq!(report.census.count("tables.public.t.rows"), 1000);
+        // The last connections of a dump end after it.
+        let sessions = format!("select 1 from pg_stat_activity where usename = '{role}'");
+        while !postgres.query(&sessions).await.expect("sessions").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A sequence, a large object, a table of an extension's settings: no rows are left out in silence.
+async fn what_a_dump_may_not_read_is_named() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let (_role, service) = role(&postgres, "").await;
+    let options = PostgresDump::new().with_engine(Engine::Parallel).with_jobs(1);
+    let service = Postgres::new(service.config().clone().with_dump(options));
+    for (make, named, unmake) in [
+        ("create sequence shut", "shut", "drop sequence shut"),
+        ("select lo_create(4711)", "4711", "select lo_unlink(4711)"),
+        ("create table \"shut \"\" it\" (x int)", "shut \"\" it", "drop table \"shut \"\" it\""),
+    ] {
+        postgres.execute(make).await.expect(make);
+        let error = dump(&service).await.map(drop).expect_err(make);
+        assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ToolFailed), "{make}: {error:?}");
+        assert!(error.chain().to_string().contains(named), "{make}: {}", error.chain());
+        postgres.execute(unmake).await.expect(unmake);
+    }
+    dump(&service).await.expect("all may be read");
 }

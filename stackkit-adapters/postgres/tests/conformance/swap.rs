@@ -24,6 +24,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_database_named_back_by_hand_keeps_its_comment,
     a_target_replaced_meanwhile_is_left_alone,
     slots_and_subscriptions_need_force,
+    subscriptions_of_a_failed_restore_are_removed_with_its_database,
+    recover_removes_subscriptions_but_not_their_slots,
 ];
 
 /// How long a condition may take to come true.
@@ -346,4 +348,44 @@ async fn slots_and_subscriptions_need_force() {
     let kept = restore(&forced, &memory, &report).await.expect("a restore").old_data_kept_as.expect("a name");
     let slot = server.query_in("postgres", "select database from pg_replication_slots").await.expect("slots");
     assert_eq!(slot, [[Some(kept)]]);
+}
+
+/// The server drops no database with a subscription in it.
+async fn subscriptions_of_a_failed_restore_are_removed_with_its_database() {
+    let options = PostgresOptions::new().with_setting("wal_level", "logical").with_setting("max_wal_senders", "4");
+    let server = postgres_server(options).await.expect("a server");
+    server.create_database("shop").await.expect("a database");
+    let subscribe = "create table t as select 'dumped'::text as x; create subscription \"it's\" \
+        connection 'host=127.0.0.1 port=1 dbname=nowhere' publication p with (connect = false, slot_name = none)";
+    server.execute_in("shop", subscribe).await.expect("a subscription");
+    let service = Postgres::from_url(&server.url_of("shop")).expect("a URL");
+    let (memory, _report) = dump(&service).await.expect("a dump");
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    // Found when all is filled: the swap is refused.
+    let bind = "select pg_create_logical_replication_slot('taken_away', 'pgoutput')";
+    server.execute_in("shop", bind).await.expect("a slot");
+    let error = service.restore(plan, &memory, &RestoreContext::new()).await.expect_err("a slot came");
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)), "{error:?}");
+    assert_eq!(staged(&server, "shop").await, Vec::<String>::new());
+}
+
+/// As a restore that was killed leaves it: its subscription names the slot of the database that is in use.
+async fn recover_removes_subscriptions_but_not_their_slots() {
+    let options = PostgresOptions::new().with_setting("wal_level", "logical").with_setting("max_wal_senders", "4");
+    let server = postgres_server(options).await.expect("a server");
+    let (service, memory, _report) = shop(&server).await;
+    let plan = service.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    let staging = plan.details["staging_database"].clone();
+    let bind = "select pg_create_logical_replication_slot('taken_away', 'pgoutput')";
+    server.execute_in("shop", bind).await.expect("a slot");
+    server.create_database(&staging).await.expect("a database");
+    let named = "create subscription takes connection 'host=127.0.0.1 port=1 dbname=nowhere' publication p \
+        with (connect = false, slot_name = 'taken_away')";
+    server.execute_in(&staging, named).await.expect("a subscription");
+    let plan = service.plan_recovery().await.expect("a plan");
+    let report = service.recover(plan).await.expect("a recovery");
+    assert_eq!(report.done.len(), 1, "{report}");
+    assert_eq!(staged(&server, "shop").await, Vec::<String>::new());
+    let left = server.query_in("postgres", "select slot_name from pg_replication_slots").await.expect("slots");
+    assert_eq!(left, [[Some("taken_away".to_owned())]], "it is the other database's");
 }

@@ -119,7 +119,7 @@ async fn check() {
     // Whatever it thinks of this machine's disk.
     site.run(&["doctor"]);
     site.run(&["restore", "latest", "--plan"]).expect(0);
-    site.run_watched(&["--json", "restore", "latest", "--yes"], "pg_restore", &[CANARY]);
+    site.run_watched(&["--json", "restore", "latest", "--yes"], "stackctl", &[CANARY]);
     site.redis.stop().await.unwrap();
     site.postgres.stop().await.unwrap();
     for args in [&["health"][..], &["--json", "health"], &["wait", "--timeout", "1s"], &["backup", "--unencrypted"]] {
@@ -159,7 +159,7 @@ async fn check_keys() {
     site.run(&[&content[..], &from_file].concat()).expect(0);
     site.run(&[&["--json"], &content[..], &from_vault].concat()).expect(0);
     site.run(&[&["doctor", "--trust", &trust], &from_vault[..]].concat());
-    site.run_watched(&[&["restore", "--yes", "--trust", &trust], &from_vault[..]].concat(), "pg_restore", &secrets);
+    site.run_watched(&[&["restore", "--yes", "--trust", &trust], &from_vault[..]].concat(), "stackctl", &secrets);
     // Mistaken for each other, they are refused and not repeated.
     for mistaken in [
         &["verify", "--untrusted", "--level", "content", "--identity", &signing_key][..],

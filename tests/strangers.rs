@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stackkit_fixtures::{PostgresOptions, RedisFixture, postgres_server, redis};
+use stackkit_fixtures::{PostgresOptions, PostgresServer, RedisFixture, postgres_server, redis};
 
 use crate::keys::Keys;
 use crate::site::Site;
@@ -54,11 +54,9 @@ fn the_vendors_tools_read_every_artifact() {
             |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "age") && is_of(path, service);
         stored.iter().find(is_wanted).unwrap_or_else(|| panic!("no artifact of {service} in {stored:?}"))
     };
-    let plain = |service: &str| format!("age -d -i '{}' '{}' | zstd -dc", keys.identity(), artifact(service).display());
-    let tables = shell(&format!("{} | pg_restore -l", plain("db")));
-    assert!(tables.contains("TABLE DATA public orders"), "{tables}");
-    let rows = shell(&format!("{} | pg_restore -a -t orders -f - | grep -c '^[0-9]'", plain("db")));
-    assert_eq!(rows.trim(), "5000");
+    let decrypt = |path: &Path| format!("age -d -i '{}' '{}' | zstd -dc", keys.identity(), path.display());
+    let plain = |service: &str| decrypt(artifact(service));
+    restored_by_its_commands(&postgres, &stored, &decrypt);
 
     let rdb = site.folder.path().join("dump.rdb");
     let checked = shell(&format!("{} > '{rdb}'; redis-check-rdb '{rdb}'", plain("cache"), rdb = rdb.display()));
@@ -76,6 +74,40 @@ fn the_vendors_tools_read_every_artifact() {
             signature.display()
         ));
         assert!(checked.contains("Verified Successfully"), "{checked}");
+    }
+}
+
+/// Runs the `restore_command` of each artifact of the database, in the order of the manifest, and nothing else.
+fn restored_by_its_commands(postgres: &PostgresServer, stored: &[PathBuf], decrypt: &dyn Fn(&Path) -> String) {
+    let manifest = stored.iter().find(|path| path.ends_with("manifest.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+    let services = manifest["services"].as_array().unwrap();
+    let db = services.iter().find(|service| service["id"] == "db").expect("the database");
+    let work = tempfile::tempdir().unwrap();
+    std::fs::create_dir(work.path().join("DIRECTORY")).unwrap();
+    let environment = format!(
+        "set -e; cd '{}'; export PATH='{}':$PATH PGHOST='{}' PGPORT={} PGUSER=postgres",
+        work.path().display(),
+        postgres.bin_dir().display(),
+        postgres.socket_dir().display(),
+        postgres.port()
+    );
+    let artifacts = db["artifacts"].as_array().unwrap();
+    assert!(artifacts.len() > 3, "{artifacts:?}");
+    for artifact in artifacts {
+        let (name, command) = (artifact["name"].as_str().unwrap(), artifact["restore_command"].as_str().unwrap());
+        let is_named = |path: &&PathBuf| is_of(path, "db") && path.ends_with(format!("{name}.zst.age"));
+        let file = stored.iter().find(is_named).unwrap_or_else(|| panic!("no {name} in {stored:?}"));
+        shell(&format!("{environment}; {} | ({command})", decrypt(file)));
+    }
+    let tables = shell(&format!("{environment}; pg_restore -l DIRECTORY"));
+    assert!(tables.contains("TABLE DATA public orders"), "{tables}");
+    shell(&format!("{environment}; createdb -T template0 again; pg_restore -e -j2 -d again DIRECTORY"));
+    for database in ["NEW_DATABASE", "again"] {
+        let content = "select count(*) || md5(string_agg(o::text, '|' order by i)) from orders o";
+        let of = |database: &str| shell(&format!("{environment}; psql -qAtX -d {database} -c \"{content}\""));
+        assert_eq!(of(database), of("shop"), "{database}");
+        assert!(of(database).starts_with("5000"), "{}", of(database));
     }
 }
 

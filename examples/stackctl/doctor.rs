@@ -21,7 +21,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long opening a dump may take: its contract says 1 s on an idle server.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The vendor tools that an adapter runs, by kind of service; one that is not here needs none.
-const TOOLS: [(&str, &[&str]); 1] = [("postgresql", &["pg_dump", "pg_restore"])];
+const TOOLS: [(&str, &[&str]); 1] = [("postgresql", &["pg_dump"])];
 /// Where Debian and its kin keep the tools of each version; the last folder is the newest.
 const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 

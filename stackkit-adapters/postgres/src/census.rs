@@ -189,16 +189,14 @@ pub(crate) async fn take(session: &Session, relations: &[Relation], depth: Depth
     Ok(census)
 }
 
-/// Counts a table. The digest is the SHA-256 of the sum of all rows' 64-bit hashes:
-/// it does not depend on their order. `(t.*)` is the row even where a column is called `t`.
+/// The digest of a table that is called `t`: the SHA-256 of the sum of all rows' 64-bit hashes, which does not depend on
+/// their order. `(t.*)` is the row even where a column is called `t`.
+pub(crate) const DIGEST: &str =
+    "encode(sha256(convert_to(coalesce(sum(hashtextextended((t.*)::text, 0)::numeric), 0)::text, 'UTF8')), 'hex')";
+
+/// Counts a table.
 fn count_sql(relation: &Relation, digest: bool) -> String {
-    let digest = match digest {
-        true => {
-            "encode(sha256(convert_to(coalesce(sum(hashtextextended((t.*)::text, 0)::numeric), 0)::text, \
-             'UTF8')), 'hex')"
-        }
-        false => "NULL",
-    };
+    let digest = if digest { DIGEST } else { "NULL" };
     format!("SELECT count(*), {digest} FROM {} AS t", relation.counted())
 }
 

@@ -132,7 +132,13 @@ async fn files(mut data: ArtifactReader) -> Result<Inspection> {
         data.read_exact(&mut padding).await.map_err(broken)?;
         members += 1;
     }
-    tokio::io::copy(&mut data, &mut tokio::io::sink()).await.map_err(broken)?;
+    // Two empty blocks end an archive, and only whole blocks follow.
+    let mut block = [0; BLOCK_BYTES];
+    data.read_exact(&mut block).await.map_err(broken)?;
+    let rest = tokio::io::copy(&mut data, &mut tokio::io::sink()).await.map_err(broken)?;
+    if !rest.is_multiple_of(BLOCK_BYTES as u64) {
+        return Err(Error::integrity("an archive of files is cut"));
+    }
     Ok(Inspection::new(members).with_census(census))
 }
 

@@ -82,7 +82,7 @@ pub struct PostgresDump {
 impl Default for PostgresDump {
     fn default() -> Self {
         Self {
-            engine: Engine::PgDump,
+            engine: Engine::default(),
             jobs: None,
             databases: Databases::default(),
             schemas: Vec::new(),

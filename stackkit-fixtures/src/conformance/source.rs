@@ -76,7 +76,8 @@ impl MemoryBackup {
         })
     }
 
-    fn reader(&self, data: Bytes) -> ArtifactReader {
+    /// Reads `range` of an artifact; the places of faults are the artifact's.
+    fn reader(&self, data: Bytes, range: Range<usize>) -> ArtifactReader {
         let mut data = data;
         if let SourceFault::FlipAt(at) = self.fault
             && at < data.len()
@@ -85,7 +86,8 @@ impl MemoryBackup {
             flipped.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
             data = flipped.into();
         }
-        Box::new(FaultyReader { data, position: 0, fault: self.fault, stalled: Arc::clone(&self.stalled) })
+        let stalled = Arc::clone(&self.stalled);
+        Box::new(FaultyReader { data, position: range.start, end: range.end, fault: self.fault, stalled })
     }
 }
 
@@ -96,14 +98,16 @@ impl ArtifactSource for MemoryBackup {
     }
 
     async fn open(&self, name: &ArtifactName) -> Result<ArtifactReader> {
-        Ok(self.reader(self.bytes(name)?.clone()))
+        let bytes = self.bytes(name)?.clone();
+        let whole = 0..bytes.len();
+        Ok(self.reader(bytes, whole))
     }
 
     async fn open_range(&self, name: &ArtifactName, plain_bytes: Range<u64>) -> Result<ArtifactReader> {
         let bytes = self.bytes(name)?;
         let bound = |at: u64| usize::try_from(at).ok().filter(|at| *at <= bytes.len());
         match (bound(plain_bytes.start), bound(plain_bytes.end)) {
-            (Some(start), Some(end)) if start <= end => Ok(self.reader(bytes.slice(start..end))),
+            (Some(start), Some(end)) if start <= end => Ok(self.reader(bytes.clone(), start..end)),
             _ => Err(Error::config("the range is beyond the artifact's end").with_context("artifact", name)),
         }
     }
@@ -112,18 +116,21 @@ impl ArtifactSource for MemoryBackup {
 struct FaultyReader {
     data: Bytes,
     position: usize,
+    end: usize,
     fault: SourceFault,
     stalled: Arc<Notify>,
 }
 
 impl AsyncRead for FaultyReader {
     fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        // A range that ends before the place never meets it.
+        let is_met = |at: usize| self.position >= at && (at < self.end || self.end == self.data.len());
         let (end, most) = match self.fault {
-            SourceFault::FailAt(at) if self.position >= at => {
+            SourceFault::FailAt(at) if is_met(at) => {
                 let damaged = Error::integrity("the stored bytes are damaged").with_context("offset", at);
                 return Poll::Ready(Err(std::io::Error::other(damaged)));
             }
-            SourceFault::StallAt(at) if self.position >= at => {
+            SourceFault::StallAt(at) if is_met(at) => {
                 self.stalled.notify_one();
                 return Poll::Pending;
             }
@@ -131,7 +138,7 @@ impl AsyncRead for FaultyReader {
             SourceFault::Torn => (usize::MAX, TORN_BYTES),
             SourceFault::None | SourceFault::FlipAt(_) => (usize::MAX, usize::MAX),
         };
-        let end = end.min(self.data.len());
+        let end = end.min(self.end);
         let rest = self.data.get(self.position..end).unwrap_or_default();
         let take = rest.len().min(most).min(out.remaining());
         out.put_slice(rest.get(..take).unwrap_or_default());

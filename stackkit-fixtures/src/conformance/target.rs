@@ -133,7 +133,8 @@ pub trait Instance: Send + Sync {
     /// Cancel safe.
     async fn held(&self) -> Result<u64>;
 
-    /// Lets the vendor's tool read the artifact that was written to `file`, if the vendor has one.
+    /// Lets the vendor's tool read the artifact that was written to `file`, if the vendor has one. The other artifacts of
+    /// the dump are in the same folder.
     ///
     /// # Errors
     /// `ToolFailed` if the tool refuses it.

@@ -4,11 +4,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use stackkit_core::backup::{ArtifactName, ArtifactSink, ArtifactSpec};
+use stackkit_core::backup::{ArtifactSink, ArtifactSpec};
 use stackkit_core::{Error, Result};
 
 use super::blob_pages::{Page, Pages};
 use super::bundle::Bundle;
+use super::by_hand;
 use super::catalog;
 use super::worker::Work;
 use crate::archive::Entry;
@@ -82,7 +83,7 @@ impl Groups {
                 Some(objects) => objects,
                 None => numbers(wire).await?,
             };
-            store_list(sink, format!("{prefix}{}", group.file), &objects).await?;
+            store_list(sink, by_hand::spec(prefix, &group.file, formats::BLOBS_TOC)?, &objects).await?;
             all.extend(objects);
         }
         all.sort_unstable();
@@ -106,8 +107,8 @@ async fn numbers(wire: &mut Wire) -> Result<Vec<u32>> {
 }
 
 /// Stores the list of the files of `objects`.
-async fn store_list(sink: &dyn ArtifactSink, name: String, objects: &[u32]) -> Result<()> {
-    let mut writer = sink.create(ArtifactSpec::new(ArtifactName::new(name)?, formats::BLOBS_TOC)).await?;
+async fn store_list(sink: &dyn ArtifactSink, spec: ArtifactSpec, objects: &[u32]) -> Result<()> {
+    let mut writer = sink.create(spec).await?;
     // A line has at most 31 bytes.
     for objects in objects.chunks(CHUNK_BYTES / 32) {
         let lines: String = objects.iter().map(|object| format!("{object} blob_{object}.dat\n")).collect();
@@ -210,7 +211,7 @@ async fn copy(wire: &mut Wire, work: &Work<'_>, batch: &[u32], open: &mut Option
         Some(bundle) => bundle,
         None => {
             let number = work.state.blob_bundles.fetch_add(1, Ordering::Relaxed);
-            Bundle::create(work.sink, format!("{}blobs.{number:03}.tar", work.prefix)).await?
+            Bundle::create(work.sink, work.prefix, &format!("blobs.{number:03}.tar")).await?
         }
     };
     let mut copy = wire.copy_out(work.objects.content(*first, *last).as_bytes(), false).await?;

@@ -1,9 +1,10 @@
 //! Many small files in one artifact: a POSIX tar.
 
 use bytes::{BufMut, BytesMut};
-use stackkit_core::backup::{ArtifactName, ArtifactSink, ArtifactSpec, ArtifactWriter};
+use stackkit_core::backup::{ArtifactSink, ArtifactWriter};
 use stackkit_core::{Error, Result};
 
+use super::by_hand;
 use crate::layout::formats;
 use crate::wire::CHUNK_BYTES;
 
@@ -12,9 +13,6 @@ const BUNDLE_BYTES_MAX: u64 = 32 << 20;
 
 /// The unit of a tar.
 const BLOCK_BYTES: usize = 512;
-
-/// How to get the files by hand.
-const RESTORE_COMMAND: &str = "tar --extract --file=-";
 
 /// A tar under way.
 pub(super) struct Bundle {
@@ -27,9 +25,10 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    /// Begins the artifact `name`.
-    pub(super) async fn create(sink: &dyn ArtifactSink, name: String) -> Result<Self> {
-        let spec = ArtifactSpec::new(ArtifactName::new(&name)?, formats::FILES).with_restore_command(RESTORE_COMMAND);
+    /// Begins the artifact `file` of the database whose artifacts begin with `prefix`.
+    pub(super) async fn create(sink: &dyn ArtifactSink, prefix: &str, file: &str) -> Result<Self> {
+        let spec = by_hand::spec(prefix, file, formats::FILES)?;
+        let name = spec.name.to_string();
         let writer = sink.create(spec).await?;
         Ok(Self { writer, name, buffer: BytesMut::with_capacity(2 * CHUNK_BYTES), written: 0 })
     }

@@ -3,8 +3,10 @@
 mod blob_pages;
 mod blobs;
 mod bundle;
+mod by_hand;
 mod catalog;
 mod copy;
+mod digests;
 mod dumper;
 mod filter;
 mod globals;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
-use stackkit_core::backup::{ArtifactName, ArtifactSink, ArtifactSpec};
+use stackkit_core::backup::ArtifactSink;
 use stackkit_core::{Census, Error, ErrorKind, Result};
 
 use super::Server;
 use super::blobs::{self, Groups, Objects};
+use super::by_hand;
 use super::catalog::{self, Table};
+use super::digests;
 use super::pin::{self, Pin};
 use super::table::{DataEntry, Piece, TABLE_DATA};
 use super::toc::Toc;
@@ -106,7 +108,10 @@ impl OneDatabase<'_> {
         warnings.extend(self.left_out(pin));
         let tables = files(&entries, &units, work.state.take_done())?;
         let objects = census::objects(self.config.dump.is_filtered().then_some(&selected));
-        let census = count(pin, &entries, &tables, &objects).await?;
+        let mut census = count(pin, &entries, &tables, &objects).await?;
+        if self.config.content_digests {
+            digests::add(&mut pin.wire, &mut census).await?;
+        }
         // The locks held until now: a table that lost its own may have been emptied before it was read.
         pin.wire.execute(b"COMMIT").await?;
         let layout = DatabaseLayout {
@@ -136,8 +141,7 @@ impl OneDatabase<'_> {
         let read = header.clone();
         (header.format, header.compression) = (Format::Tar, Compression::None);
         let mut out = write::header(&header)?;
-        let spec = ArtifactSpec::new(ArtifactName::new(format!("{}{TOC}", self.prefix))?, formats::TOC);
-        let mut writer = self.sink.create(spec.with_restore_command("pg_restore --list DIRECTORY")).await?;
+        let mut writer = self.sink.create(by_hand::spec(&self.prefix, TOC, formats::TOC)?).await?;
         let Contents { mut entries, mut groups, mut selected } = Contents::default();
         for _entry in 0..read.entries {
             let mut entry = toc.entry(&read).await?;

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use stackkit_core::backup::{
-    ArtifactName, ArtifactSink, ArtifactSpec, Consistency, DumpContext, DumpReport, PointInTime, VendorInfo,
+    ArtifactSink, ArtifactSpec, Consistency, DumpContext, DumpReport, PointInTime, VendorInfo,
 };
 use stackkit_core::{Census, Dump, Error, ErrorKind, Result};
 
+use super::by_hand;
 use super::dumper::Dumper;
 use super::one::{self, OneDatabase};
 use super::pin::Pin;
@@ -109,7 +110,7 @@ impl PinnedCopies {
             globals: globals.is_some(),
         };
         if let Some(sql) = globals {
-            store(sink, spec(GLOBALS, formats::SQL)?.with_restore_command("psql --file=-"), sql).await?;
+            store(sink, by_hand::spec("", GLOBALS, formats::SQL)?, sql).await?;
         }
         let (mut census, mut warnings) = (Census::new(), Vec::new());
         if !is_alone {
@@ -127,16 +128,12 @@ impl PinnedCopies {
             warnings.extend(copied.warnings);
             layout.databases.push(copied.layout);
         }
-        store(sink, spec(CONTENTS, formats::CONTENTS)?, layout.to_json()?).await?;
+        store(sink, by_hand::spec("", CONTENTS, formats::CONTENTS)?, layout.to_json()?).await?;
         let vendor = VendorInfo::new("PostgreSQL")
             .with_server_version(&server.version_text)
             .with_tool("pg_dump", tool.version.to_string());
         Ok(DumpReport::new(census, vendor).with_warnings(warnings))
     }
-}
-
-fn spec(name: &str, format: &str) -> Result<ArtifactSpec> {
-    Ok(ArtifactSpec::new(ArtifactName::new(name)?, format))
 }
 
 /// Stores a whole artifact.

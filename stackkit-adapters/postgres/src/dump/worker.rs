@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
-use stackkit_core::backup::{ArtifactName, ArtifactSink, ArtifactSpec, ArtifactWriter};
+use stackkit_core::backup::{ArtifactSink, ArtifactWriter};
 use stackkit_core::{Error, ErrorKind, Result};
 
 use super::blobs::{self, Objects};
 use super::bundle::Bundle;
+use super::by_hand;
 use super::catalog;
 use super::pin::bytes;
 use super::table::{DataEntry, Piece};
@@ -22,10 +23,6 @@ const SMALL_BYTES_MAX: usize = 1 << 20;
 
 /// What ends the data of a table in an archive.
 const END: &[u8] = b"\\.\n\n\n";
-
-/// How to load the rows by hand.
-const RESTORE_COMMAND: &str =
-    "put it with toc.dat into a directory, parts of one file joined in the order of their names, then pg_restore it";
 
 /// What the workers of a database share.
 pub(super) struct Work<'a> {
@@ -175,7 +172,7 @@ async fn small(copy: &mut CopyOut<'_>, work: &Work<'_>, entry: &DataEntry, open:
         Some(bundle) => bundle,
         None => {
             let number = work.state.bundles.fetch_add(1, Ordering::Relaxed);
-            Bundle::create(work.sink, format!("{}tables.{number:03}.tar", work.prefix)).await?
+            Bundle::create(work.sink, work.prefix, &format!("tables.{number:03}.tar")).await?
         }
     };
     let size = content.len() as u64;
@@ -199,8 +196,8 @@ async fn large(
     head: BytesMut,
 ) -> Result<Part> {
     let part = if unit.range.is_some() { format!(".{:03}", unit.part) } else { String::new() };
-    let name = format!("{}{}.dat{part}", work.prefix, entry.dump_id);
-    let spec = ArtifactSpec::new(ArtifactName::new(&name)?, formats::ROWS).with_restore_command(RESTORE_COMMAND);
+    let spec = by_hand::spec(work.prefix, &format!("{}.dat{part}", entry.dump_id), formats::ROWS)?;
+    let name = spec.name.to_string();
     let mut writer = work.sink.create(spec).await?;
     let is_last = unit.range.is_none_or(|range| range.to.is_none());
     let mut size = 0;

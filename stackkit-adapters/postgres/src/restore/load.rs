@@ -223,7 +223,7 @@ impl Run<'_> {
             let Some((file, part)) = group.first() else { continue };
             let first = &files[*file].parts[*part];
             let end = group.last().and_then(|(file, part)| files[*file].parts[*part].end());
-            let mut data = self.open(first, end).await?;
+            let (mut data, stop) = self.open(first, end).await?;
             let mut at = first.offset;
             for member in group {
                 let part = &files[member.0].parts[member.1];
@@ -236,27 +236,36 @@ impl Run<'_> {
                     if tries_left == 0 || error.code() != Some(DEADLOCK) {
                         return Err(error);
                     }
-                    data = self.open(part, end).await?;
+                    data = self.open(part, end).await?.0;
                 }
+            }
+            let rest = drain(&mut data).await?;
+            if end.is_some() && at + rest != stop {
+                return Err(Error::integrity("an archive of tables is cut").with_context("artifact", &first.artifact));
             }
         }
         Ok(())
     }
 
-    /// A reader from where `first` begins. Whole artifacts are read to their end, so that they are checked as a whole.
-    async fn open(&self, first: &Part, end: Option<u64>) -> Result<ArtifactReader> {
+    /// A reader from where `first` begins. What is nearly whole is opened as a whole, with what stands before and behind
+    /// the rows, so that all of it is checked. Gives where the reader ends, too.
+    async fn open(&self, first: &Part, end: Option<u64>) -> Result<(ArtifactReader, u64)> {
         let name = ArtifactName::new(&first.artifact)?;
         let whole = self.loader.source.info(&name)?.plain_bytes;
-        match end {
-            Some(end) if end > whole => Err(Error::integrity("an artifact is shorter than contents.json says")
+        if let Some(end) = end.filter(|end| *end > whole) {
+            return Err(Error::integrity("an artifact is shorter than contents.json says")
                 .with_context("artifact", &name)
                 .with_context("expected", end)
-                .with_context("found", whole)),
-            Some(end) if first.offset > 0 || end != whole => {
-                self.loader.source.open_range(&name, first.offset..end).await
-            }
-            _ => self.loader.source.open(&name).await,
+                .with_context("found", whole));
         }
+        let start = if first.offset <= GAP_BYTES_MAX { 0 } else { first.offset };
+        let end = end.filter(|end| whole - end > GAP_BYTES_MAX).unwrap_or(whole);
+        let mut data = match (start, end == whole) {
+            (0, true) => self.loader.source.open(&name).await?,
+            _ => self.loader.source.open_range(&name, start..end).await?,
+        };
+        skip(&mut data, first.offset - start).await?;
+        Ok((data, end))
     }
 
     /// One piece of a data file: `data` begins with it.
@@ -331,6 +340,15 @@ async fn skip(data: &mut ArtifactReader, bytes: u64) -> Result<()> {
     match skipped {
         Ok(skipped) if skipped == bytes => Ok(()),
         Ok(_short) => Err(Error::integrity("an archive of tables is cut")),
-        Err(error) => Err(error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error))),
+        Err(error) => Err(unread(error)),
     }
+}
+
+/// Reads to the end: only there a repository knows that all bytes were those that it stored.
+async fn drain(data: &mut ArtifactReader) -> Result<u64> {
+    tokio::io::copy(data, &mut tokio::io::sink()).await.map_err(unread)
+}
+
+fn unread(error: std::io::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(|error| Error::io("read the artifact", error))
 }

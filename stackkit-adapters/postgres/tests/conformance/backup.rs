@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
-use stackkit_core::backup::{Consistency, DumpContext};
+use stackkit_core::backup::{ArtifactSource, Consistency, DumpContext};
 use stackkit_core::{BackupProvider, ErrorKind};
 use stackkit_fixtures::PostgresFixture;
-use stackkit_postgres::Postgres;
+use stackkit_postgres::{Engine, Postgres, PostgresDump};
 
 use crate::memory::{Memory, dump};
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
-    dump_is_a_custom_archive_with_its_census,
+    dump_is_a_directory_archive_with_its_census,
+    dump_of_the_other_engine_is_a_custom_archive,
     rows_inserted_during_the_dump_are_not_in_it,
     truncate_waits_for_the_dump,
     a_dropped_dump_holds_nothing,
     two_dumps_at_once,
     an_empty_database,
     inspect_counts_entries,
+    inspect_counts_rows,
     inspect_refuses_damage,
 ];
 
@@ -63,10 +65,29 @@ pub(crate) async fn filled() -> (PostgresFixture, Postgres) {
     (postgres, service)
 }
 
-async fn dump_is_a_custom_archive_with_its_census() {
+/// The same objects, dumped into one archive by `pg_dump` itself.
+pub(crate) async fn filled_for_pg_dump() -> (PostgresFixture, Postgres) {
+    let (postgres, service) = filled().await;
+    let dump = PostgresDump::new().with_engine(Engine::PgDump);
+    (postgres, Postgres::new(service.config().clone().with_dump(dump)))
+}
+
+async fn dump_of_the_other_engine_is_a_custom_archive() {
+    let (_postgres, service) = filled_for_pg_dump().await;
+    let (memory, report) = dump(&service).await.expect("a dump");
+    assert_eq!(memory.names(), ["database.dump"]);
+    assert!(memory.bytes().starts_with(b"PGDMP"));
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    assert_eq!(report.census, service.census().await.expect("a census"));
+}
+
+async fn dump_is_a_directory_archive_with_its_census() {
     let (_postgres, service) = filled().await;
     let (memory, report) = dump(&service).await.expect("a dump");
-    assert!(memory.bytes().starts_with(b"PGDMP"));
+    let names = memory.names();
+    assert!(memory.bytes_of("toc.dat").starts_with(b"PGDMP"));
+    assert!(["contents.json", "globals.sql"].iter().all(|name| names.iter().any(|known| known == name)), "{names:?}");
+    assert_eq!(names.last().map(String::as_str), Some("toc.dat"), "by hand the last one restores");
     let count = |name: &str| report.census.count(name);
     assert_eq!(count(r#"tables."Schräg ""zitiert"""."Tabelle mit 'Zeichen'.x".rows"#), 500);
     assert_eq!(count("tables.public.events_old.rows") + count("tables.public.events_new.rows"), 1000);
@@ -93,7 +114,7 @@ async fn rows_inserted_during_the_dump_are_not_in_it() {
     let report = pinned.run(&memory).await.expect("a dump");
     assert_eq!(report.census.count("tables.public.no_rows.rows"), 0);
     assert!(!report.census.counts.contains_key("tables.public.appeared.rows"));
-    let bytes = memory.bytes();
+    let bytes: Vec<u8> = memory.names().iter().flat_map(|name| memory.bytes_of(name)).collect();
     assert!(!bytes.windows(8).any(|window| window == b"appeared"), "the later table is not in the archive");
 }
 
@@ -118,31 +139,43 @@ async fn two_dumps_at_once() {
     let (one, two) = tokio::join!(dump(&service), dump(&service));
     let (one, two) = (one.expect("a dump"), two.expect("a dump"));
     assert_eq!(one.1.census, two.1.census);
-    assert_eq!(one.0.bytes().len(), two.0.bytes().len());
+    assert_eq!(one.0.bytes_of("toc.dat").len(), two.0.bytes_of("toc.dat").len());
 }
 
 async fn an_empty_database() {
     let postgres = stackkit_fixtures::postgres().await.expect("a server");
     let service = Postgres::from_url(&postgres.url()).expect("a URL");
     let (memory, report) = dump(&service).await.expect("a dump");
-    assert_eq!(memory.count(), 1);
+    assert_eq!(memory.names(), ["contents.json", "globals.sql", "toc.dat"]);
     assert!(report.census.counts.is_empty(), "{:?}", report.census);
 }
 
 async fn inspect_counts_entries() {
     let (_postgres, service) = filled().await;
     let (memory, _report) = dump(&service).await.expect("a dump");
-    let info = &stackkit_core::backup::ArtifactSource::artifacts(&memory)[0];
-    let data = Box::new(std::io::Cursor::new(memory.bytes()));
+    let info = memory.artifacts().iter().find(|info| info.name().as_str() == "toc.dat").expect("contents");
+    let data = memory.open(info.name()).await.expect("bytes");
     let inspection = service.inspect(info, data).await.expect("an inspection");
     assert_eq!(inspection.census.count("entries.view"), 1);
     assert!(inspection.entries > 30, "{inspection:?}");
 }
 
-async fn inspect_refuses_damage() {
+async fn inspect_counts_rows() {
     let (_postgres, service) = filled().await;
+    let (memory, report) = dump(&service).await.expect("a dump");
+    let mut rows = 0;
+    for info in memory.artifacts() {
+        let data = memory.open(info.name()).await.expect("bytes");
+        rows += service.inspect(info, data).await.expect("an inspection").census.count("rows");
+    }
+    let counted = |(name, rows): (&String, &u64)| name.ends_with(".rows").then_some(*rows);
+    assert_eq!(rows, report.census.counts.iter().filter_map(counted).sum::<u64>());
+}
+
+async fn inspect_refuses_damage() {
+    let (_postgres, service) = filled_for_pg_dump().await;
     let (memory, _report) = dump(&service).await.expect("a dump");
-    let info = &stackkit_core::backup::ArtifactSource::artifacts(&memory)[0];
+    let info = &memory.artifacts()[0];
     let whole = memory.bytes();
     for (what, bytes) in [
         ("empty", Vec::new()),

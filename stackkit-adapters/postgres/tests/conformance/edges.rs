@@ -7,7 +7,7 @@ use stackkit_core::health::Tier;
 use stackkit_core::process::Tool;
 use stackkit_core::{BackupProvider, Clock, ErrorKind, HealthCheck, ProbeContext};
 use stackkit_fixtures::{PostgresFixture, PostgresServer};
-use stackkit_postgres::Postgres;
+use stackkit_postgres::{Engine, Postgres, PostgresDump};
 
 use crate::memory::{dump, restore};
 use crate::{Case, cases};
@@ -162,8 +162,13 @@ async fn names_that_are_no_text_are_an_error() {
     restore(&service, &memory, &report).await.expect("a restore");
     let table = "do $$ begin execute E'create table \"\\xfc\" (x int)'; end $$";
     server.execute_in(&name, table).await.expect("a table");
-    let error = dump(&service).await.map(drop).expect_err("a name that is no text");
+    let through = PostgresDump::new().with_engine(Engine::PgDump);
+    let through = Postgres::new(service.config().clone().with_dump(through));
+    let error = dump(&through).await.map(drop).expect_err("a name that is no text");
     assert_eq!(error.kind(), ErrorKind::Unexpected, "{error:?}");
+    let (memory, report) = dump(&service).await.expect("the rows are read by the bytes of the name");
+    assert_eq!(memory.names().last().map(String::as_str), Some("toc.dat"));
+    restore(&service, &memory, &report).await.map(drop).expect_err("a name that is no text");
     let cx = ProbeContext::new(Tier::Inventory, Clock::system().instant() + Duration::from_secs(20));
     service.probe(&cx).await.map(drop).expect_err("a name that is no text");
 }

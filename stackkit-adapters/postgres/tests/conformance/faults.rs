@@ -8,7 +8,7 @@ use bytes::Bytes;
 use stackkit_core::backup::{ArtifactReceipt, ArtifactSink, ArtifactSpec, ArtifactWriter, DumpContext};
 use stackkit_core::{BackupProvider, Error, ErrorKind, Result, async_trait};
 use stackkit_fixtures::{PostgresOptions, postgres_server};
-use stackkit_postgres::Postgres;
+use stackkit_postgres::{Engine, Postgres, PostgresDump};
 use tempfile::TempDir;
 
 use crate::backup::filled;
@@ -42,6 +42,12 @@ fn with_tools(service: &Postgres, directory: &Path) -> Postgres {
     Postgres::new(service.config().clone().with_tool_dir(directory))
 }
 
+/// The same, with `pg_dump` as the one that reads the rows.
+fn passing_through(service: &Postgres, directory: &Path) -> Postgres {
+    let dump = PostgresDump::new().with_engine(Engine::PgDump);
+    Postgres::new(with_tools(service, directory).config().clone().with_dump(dump))
+}
+
 async fn run(service: &Postgres, sink: &dyn ArtifactSink) -> Result<()> {
     service.begin(&DumpContext::new()).await?.run(sink).await.map(|_report| ())
 }
@@ -72,7 +78,7 @@ async fn a_tool_that_fails_after_the_last_byte_fails_the_artifact() {
     let (_postgres, service) = filled().await;
     let fake = fake_pg_dump("99.1", "head -c 600000 /dev/zero; echo 'pg_dump: error: cut off' >&2; exit 3");
     let sink = Memory::default();
-    let error = run(&with_tools(&service, fake.path()), &sink).await.expect_err("a failed tool");
+    let error = run(&passing_through(&service, fake.path()), &sink).await.expect_err("a failed tool");
     assert_eq!(error.kind(), ErrorKind::ToolFailed);
     assert!(error.to_string().contains("status=exit 3"), "{error}");
     assert!(error.chain().to_string().contains("pg_dump: error: cut off"));
@@ -83,7 +89,7 @@ async fn a_killed_tool_fails_the_artifact() {
     let (_postgres, service) = filled().await;
     let fake = fake_pg_dump("99.1", "head -c 300000 /dev/zero; kill -9 $$");
     let sink = Memory::default();
-    let error = run(&with_tools(&service, fake.path()), &sink).await.expect_err("a killed tool");
+    let error = run(&passing_through(&service, fake.path()), &sink).await.expect_err("a killed tool");
     assert_eq!(error.kind(), ErrorKind::ToolFailed);
     assert!(error.to_string().contains("status=signal 9"), "{error}");
     assert_eq!(sink.count(), 0);
@@ -113,7 +119,7 @@ async fn a_failing_sink_ends_the_tool() {
     let (_postgres, service) = filled().await;
     let pid_file = tempfile::NamedTempFile::new().expect("a file");
     let fake = fake_pg_dump("99.1", &format!("echo $$ > {}; exec cat /dev/zero", pid_file.path().display()));
-    let error = run(&with_tools(&service, fake.path()), &FullDisk).await.expect_err("a full disk");
+    let error = run(&passing_through(&service, fake.path()), &FullDisk).await.expect_err("a full disk");
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(!is_alive(pid_file.path()), "the tool was ended");
 }
@@ -122,7 +128,7 @@ async fn a_dropped_run_ends_the_tool() {
     let (_postgres, service) = filled().await;
     let pid_file = tempfile::NamedTempFile::new().expect("a file");
     let fake = fake_pg_dump("99.1", &format!("echo $$ > {}; exec cat /dev/zero", pid_file.path().display()));
-    let service = with_tools(&service, fake.path());
+    let service = passing_through(&service, fake.path());
     let started = async {
         while std::fs::read_to_string(pid_file.path()).is_ok_and(|text| !text.ends_with('\n')) {
             tokio::task::yield_now().await;
@@ -143,7 +149,7 @@ async fn a_lost_snapshot_fails_the_artifact() {
     let directory = tempfile::tempdir().expect("a directory");
     let go_on = directory.path().join("go-on");
     let fake = fake_pg_dump("99.1", &format!("echo bytes; until [ -e {} ]; do sleep 0.01; done", go_on.display()));
-    let service = with_tools(&service, fake.path());
+    let service = passing_through(&service, fake.path());
     let sink = Memory::default();
     let end = async {
         // Idle again with the count done, which would fail by itself.

@@ -9,7 +9,7 @@ use stackkit_core::{BackupProvider, ErrorKind};
 use stackkit_fixtures::{PostgresFixture, PostgresOptions, PostgresServer, postgres_server};
 use stackkit_postgres::Postgres;
 
-use crate::backup::filled;
+use crate::backup::{filled, filled_for_pg_dump};
 use crate::memory::{Memory, dump, restore};
 use crate::{Case, cases};
 
@@ -286,7 +286,7 @@ async fn the_documented_rights_are_enough() {
 }
 
 async fn damage_leaves_the_old_data() {
-    let (postgres, service) = filled().await;
+    let (postgres, service) = filled_for_pg_dump().await;
     let before = content(&postgres, postgres.database()).await;
     let (memory, report) = dump(&service).await.expect("a dump");
     let mut bytes = memory.bytes();

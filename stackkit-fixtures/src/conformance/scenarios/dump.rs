@@ -167,14 +167,16 @@ async fn two_at_once(target: &dyn Target) -> Outcome {
 
 async fn vendor_tool(target: &dyn Target) -> Outcome {
     let instance = target.instance().await?;
-    let scratch = tempfile::tempdir()?;
     for seed in [Seed::Empty, Seed::Small] {
         instance.seed(seed).await?;
         let dumped = dump(&instance.service()).await?;
+        let scratch = tempfile::tempdir()?;
+        let file = |artifact: &ArtifactInfo| scratch.path().join(artifact.name().as_str());
         for artifact in dumped.artifacts() {
-            let file = scratch.path().join(artifact.name().as_str());
-            std::fs::write(&file, dumped.backup.bytes(artifact.name())?)?;
-            instance.vendor_reads(artifact, &file).await?;
+            std::fs::write(file(artifact), dumped.backup.bytes(artifact.name())?)?;
+        }
+        for artifact in dumped.artifacts() {
+            instance.vendor_reads(artifact, &file(artifact)).await?;
         }
     }
     Ok(())

@@ -65,6 +65,10 @@ create schema public;
 select lo_unlink(oid) from pg_largeobject_metadata;
 ";
 
+/// Makes a directory archive of the artifacts: files of small tables come out of their archives, parts are joined.
+const UNPACK: &str = "set -e; for tar in *.tar; do [ ! -e \"$tar\" ] || tar -xf \"$tar\"; done; \
+    for part in *.dat.000; do [ ! -e \"$part\" ] || cat \"${part%.000}\".[0-9]* > \"${part%.000}\"; done";
+
 /// The catalogue, as text that does not depend on object numbers.
 const CATALOGUE: &[&str] = &[
     "select table_schema, table_name, column_name, ordinal_position, udt_name, column_default, is_nullable, is_identity
@@ -209,8 +213,14 @@ impl Instance for PostgresInstance {
         count.ok_or_else(|| stackkit_core::Error::unexpected("a count is no number"))
     }
 
-    async fn vendor_reads(&self, _artifact: &ArtifactInfo, file: &Path) -> Result<()> {
-        let tool = Tool::new(self.server.bin_dir().join("pg_restore")).arg("--list").arg(file);
+    /// The artifacts are the files of one archive: its table of contents is read with all the others.
+    async fn vendor_reads(&self, artifact: &ArtifactInfo, file: &Path) -> Result<()> {
+        let Some(folder) = file.parent().filter(|_folder| artifact.name().as_str() == "toc.dat") else {
+            return Ok(());
+        };
+        let unpack = Tool::new("/bin/sh").directory(folder).args(["-c", UNPACK]);
+        unpack.output(VENDOR_TOOL_TIMEOUT).await?;
+        let tool = Tool::new(self.server.bin_dir().join("pg_restore")).args(["--file", "/dev/null"]).arg(folder);
         tool.output(VENDOR_TOOL_TIMEOUT).await.map(drop)
     }
 }

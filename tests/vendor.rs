@@ -13,6 +13,8 @@ use crate::tool::{Outcome, Test, command, finish, shell};
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a_backup_is_exported_for_pg_restore", a_backup_is_exported_for_pg_restore).needs(&["postgres"]),
     Test::new("archives_of_pg_dump_are_imported", archives_of_pg_dump_are_imported).needs(&["postgres"]),
+    Test::new("a_part_is_imported_under_a_new_name", a_part_is_imported_under_a_new_name).needs(&["postgres"]),
+    Test::new("sql_text_is_imported_when_trusted", sql_text_is_imported_when_trusted).needs(&["postgres"]),
 ];
 
 const FILL: &str = "create table orders as select i, md5(i::text) h from generate_series(1, 5000) i;
@@ -101,12 +103,68 @@ fn archives_of_pg_dump_are_imported() {
     runtime.block_on(server.execute_in("shop", "drop table orders")).unwrap();
     let path = out.path().join("dump0");
     let done =
-        run(&site, &server, &["import", path.to_str().unwrap(), "--into", "db", "--yes", "--no-owner"]).expect(0);
+        run(&site, &server, &["import", path.to_str().unwrap(), "--into", "db", "--yes", "--owners", "skip"]).expect(0);
     assert!(done.stdout.contains("kept as shop__old_"), "{}", done.stdout);
     assert_eq!(sum(&runtime, &server, "shop"), expected);
     let damaged = out.path().join("damaged");
     std::fs::write(&damaged, &std::fs::read(&path).unwrap()[..4000]).unwrap();
     run(&site, &server, &["import", damaged.to_str().unwrap(), "--into", "db", "--yes"]).expect(2);
     run(&site, &server, &["import", path.to_str().unwrap(), "--into", "nobody", "--yes"]).expect(2);
+    assert_eq!(sum(&runtime, &server, "shop"), expected);
+}
+
+fn a_part_is_imported_under_a_new_name() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = server(&runtime);
+    let site = Site::new(1024);
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("dump");
+    let tool = server.bin_dir().join("pg_dump");
+    shell(&format!("'{}' -Fc -f '{}' '{}'", tool.display(), path.display(), server.url_of("shop")));
+    let path = path.to_str().unwrap();
+    let args = ["import", path, "--into", "db", "--strategy", "new=part", "--table", "small", "--jobs", "2", "--yes"];
+    run(&site, &server, &args).expect(0);
+    let tables =
+        "select string_agg(relname, ',') from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace";
+    assert_eq!(runtime.block_on(server.query_in("part", tables)).unwrap()[0][0].as_deref(), Some("small"));
+    run(&site, &server, &args).expect(3);
+    let both = ["import", path, "--into", "db", "--remove-old", "--keep-old", "1h", "--yes"];
+    run(&site, &server, &both).expect(2);
+}
+
+fn sql_text_is_imported_when_trusted() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = server(&runtime);
+    let expected = sum(&runtime, &server, "shop");
+    let site = Site::new(1024);
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("shop.sql");
+    let tool = server.bin_dir().join("pg_dump");
+    shell(&format!("'{}' -Fp -f '{}' '{}'", tool.display(), path.display(), server.url_of("shop")));
+    let changed = "update orders set h = 'new'; create table late ()";
+    runtime.block_on(server.execute_in("shop", changed)).unwrap();
+    let text = path.to_str().unwrap();
+    let import = |rest: &[&str]| run(&site, &server, &[&["import", text, "--into", "db"], rest].concat());
+
+    let refused = import(&["--yes"]).expect(2);
+    assert!(refused.stderr.contains("say --trusted") && refused.stderr.contains("run programs"), "{}", refused.stderr);
+    let planned = import(&["--trusted", "--plan"]).expect(0);
+    assert!(planned.stdout.contains("rename database shop to shop__old_"), "{}", planned.stdout);
+    import(&["--trusted", "--yes", "--owners", "skip"]).expect(2);
+    assert_ne!(sum(&runtime, &server, "shop"), expected);
+    let done = import(&["--trusted", "--yes"]).expect(0);
+    assert!(done.stdout.contains("5001 rows copied; the old data is kept as shop__old_"), "{}", done.stdout);
+    assert_eq!(sum(&runtime, &server, "shop"), expected);
+    let late = "select to_regclass('late')::text";
+    assert_eq!(runtime.block_on(server.query_in("shop", late)).unwrap()[0][0], None);
+
+    // A command of psql, at the end: found before anything is run.
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let line = format!("line={}", whole.lines().count() + 1);
+    std::fs::write(&path, format!("{whole}\\! touch /nonexistent\n")).unwrap();
+    let refused = import(&["--trusted", "--yes"]).expect(2);
+    assert!(refused.stderr.contains(&line), "{line} {}", refused.stderr);
+    std::fs::write(&path, "").unwrap();
+    import(&["--trusted", "--yes"]).expect(2);
     assert_eq!(sum(&runtime, &server, "shop"), expected);
 }

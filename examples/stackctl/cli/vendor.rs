@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use stackkit::{Error, ServiceId};
 
+use super::PostgresArgs;
 use super::keys::ReadArgs;
 use super::value::Wanted;
 
@@ -38,7 +39,7 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// What `pg_dump` wrote: a custom file, a folder, a tar file
+    /// What `pg_dump` wrote: a custom file, a folder, a tar file; SQL text with --trusted
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Where to: a service of the stack by its id, postgres://…, or env:NAME. Its database is replaced by a new one
@@ -51,14 +52,13 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     pub(crate) yes: bool,
     /// Remove the replaced database at once instead of keeping it under another name
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keep_old")]
     pub(crate) remove_old: bool,
-    /// Leave out who owns what: everything belongs to the role that imports
+    /// Run SQL text as it is: you know who wrote it, and that it may do all that the role may
     #[arg(long)]
-    pub(crate) no_owner: bool,
-    /// Leave out grants
-    #[arg(long)]
-    pub(crate) no_privileges: bool,
+    pub(crate) trusted: bool,
+    #[command(flatten, next_help_heading = "PostgreSQL")]
+    pub(crate) postgres: PostgresArgs,
 }
 
 /// One service of one backup.

@@ -49,31 +49,41 @@ impl Postgres {
         restore.owners.apply(&mut dumped.contents.owners);
         let contents = &dumped.contents;
         let admin = target::open_admin(self.config()).await?;
-        let server = Server::of(&admin).await?;
-        if server.standby {
-            return Err(Error::new(ErrorKind::Incompatible, "the server is a standby; restore on its primary"));
-        }
-        let fingerprint = target::fingerprint(self.config()).await?;
-        let target = target::find(&admin, &self.config().database).await?;
-
-        let mut plan = RestorePlan::new(self.id().clone(), self.kind(), fingerprint);
+        let Begun { mut plan, server, target } = self.begin_plan(&admin, Some(contents), options.old_data).await?;
         plan.artifacts = dumped.artifacts(source)?;
         plan.details.insert(STRATEGY.to_owned(), restore.strategy.as_str().to_owned());
-        plan.old_data = options.old_data;
-        self.add_actions(&mut plan, target.as_ref());
-        let needs =
-            Needs { admin: &admin, contents, database: &self.config().database, force: self.config().restore.force };
-        plan.missing = needs.missing(target.as_ref()).await?;
-        if matches!(restore.strategy, Strategy::IntoNew(_)) && target.is_some() {
-            plan.missing.push(format!("a free name: the database {} exists", self.config().database));
-        }
-        plan.warnings = needs.warnings(&server, target.is_some()).await?;
         let target = target.as_ref();
         let preflight = Preflight { service: self, admin: &admin, server: &server, dumped: &dumped, source, target };
         let found = preflight.run().await?;
         plan.missing.extend(found.missing);
         plan.warnings.extend(found.warnings);
         Ok(plan)
+    }
+
+    /// What becomes of the target, and what that needs, whatever it is filled from.
+    pub(crate) async fn begin_plan(
+        &self,
+        admin: &Session,
+        contents: Option<&Contents>,
+        old_data: OldData,
+    ) -> Result<Begun> {
+        let server = Server::of(admin).await?;
+        if server.standby {
+            return Err(Error::new(ErrorKind::Incompatible, "the server is a standby; restore on its primary"));
+        }
+        let fingerprint = target::fingerprint(self.config()).await?;
+        let database = &self.config().database;
+        let target = target::find(admin, database).await?;
+        let mut plan = RestorePlan::new(self.id().clone(), self.kind(), fingerprint);
+        plan.old_data = old_data;
+        self.add_actions(&mut plan, target.as_ref());
+        let needs = Needs { admin, contents, database, force: self.config().restore.force };
+        plan.missing = needs.missing(target.as_ref()).await?;
+        if matches!(self.config().restore.strategy, Strategy::IntoNew(_)) && target.is_some() {
+            plan.missing.push(format!("a free name: the database {database} exists"));
+        }
+        plan.warnings = needs.warnings(&server, target.is_some()).await?;
+        Ok(Begun { plan, server, target })
     }
 
     fn add_actions(&self, plan: &mut RestorePlan, target: Option<&Target>) {
@@ -101,10 +111,18 @@ impl Postgres {
     }
 }
 
+/// A plan that says what becomes of the target, and for whom it was made.
+pub(crate) struct Begun {
+    pub(crate) plan: RestorePlan,
+    pub(crate) server: Server,
+    pub(crate) target: Option<Target>,
+}
+
 /// What a plan asks the server about.
 struct Needs<'a> {
     admin: &'a Session,
-    contents: &'a Contents,
+    /// What is in the dump; SQL text tells nothing of it.
+    contents: Option<&'a Contents>,
     database: &'a str,
     /// Whether what is bound to the old database may stay with it.
     force: bool,
@@ -120,14 +138,8 @@ impl Needs<'_> {
         if target.is_some_and(|target| !target.is_owned) {
             missing.push(format!("ownership of the database {}", self.database));
         }
-        for extension in self.absent(&self.contents.extensions, "pg_available_extensions", "name").await? {
-            missing.push(format!("the extension {extension} on the server"));
-        }
-        for role in self.absent(&self.contents.owners, "pg_roles", "rolname").await? {
-            missing.push(format!("the role {role}, which owns objects of the dump"));
-        }
-        for role in self.foreign_owners().await? {
-            missing.push(format!("membership in the role {role}, which owns objects of the dump"));
+        if let Some(contents) = self.contents {
+            missing.extend(self.missing_of(contents).await?);
         }
         let settings = format!(
             "SELECT DISTINCT pg_get_userbyid(setrole) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase, \
@@ -139,6 +151,21 @@ impl Needs<'_> {
             missing.push(format!("the right to alter the role {}, which has settings in the database", text(&row, 0)?));
         }
         missing.extend(self.in_the_way().await?);
+        Ok(missing)
+    }
+
+    /// What the objects of the dump need.
+    async fn missing_of(&self, contents: &Contents) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for extension in self.absent(&contents.extensions, "pg_available_extensions", "name").await? {
+            missing.push(format!("the extension {extension} on the server"));
+        }
+        for role in self.absent(&contents.owners, "pg_roles", "rolname").await? {
+            missing.push(format!("the role {role}, which owns objects of the dump"));
+        }
+        for role in self.foreign_owners(&contents.owners).await? {
+            missing.push(format!("membership in the role {role}, which owns objects of the dump"));
+        }
         Ok(missing)
     }
 
@@ -168,8 +195,8 @@ impl Needs<'_> {
     }
 
     /// The owners that exist and that this role can't act for.
-    async fn foreign_owners(&self) -> Result<Vec<String>> {
-        let names: Vec<String> = self.contents.owners.iter().map(|name| literal(name)).collect();
+    async fn foreign_owners(&self, owners: &[String]) -> Result<Vec<String>> {
+        let names: Vec<String> = owners.iter().map(|name| literal(name)).collect();
         if names.is_empty() {
             return Ok(Vec::new());
         }
@@ -180,20 +207,9 @@ impl Needs<'_> {
     }
 
     async fn warnings(&self, server: &Server, exists: bool) -> Result<Vec<String>> {
-        let mut warnings = Vec::new();
-        let header = &self.contents.header;
-        if let Some(dumped) = header.server.filter(|dumped| dumped.series() > server.version.series()) {
-            warnings.push(format!("the dump is of server {dumped}, newer than this one: {}", server.version_text));
-        }
-        if !exists && self.contents.has_database_properties {
-            let what = "settings, grants and comment of the database itself are in the archive, but are not restored";
-            warnings.push(what.to_owned());
-        }
+        let mut warnings = self.contents.map_or_else(Vec::new, |contents| warnings_of(contents, server, exists));
         if exists {
             warnings.push(format!("sessions of the database {} are ended at the swap", self.database));
-        }
-        if self.contents.kinds.count("entries.subscription") > 0 {
-            warnings.push("subscriptions are restored without a slot and disabled".to_owned());
         }
         if self.force {
             let stays = |bound| format!("{bound} stays with the old database and goes on there");
@@ -221,4 +237,20 @@ impl Needs<'_> {
         let sql = format!("SELECT datname FROM pg_database WHERE starts_with(datname, {start}) ORDER BY 1");
         self.admin.rows(&sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
     }
+}
+
+/// What the reader of the plan should know of the dump.
+fn warnings_of(contents: &Contents, server: &Server, exists: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(dumped) = contents.header.server.filter(|dumped| dumped.series() > server.version.series()) {
+        warnings.push(format!("the dump is of server {dumped}, newer than this one: {}", server.version_text));
+    }
+    if !exists && contents.has_database_properties {
+        let what = "settings, grants and comment of the database itself are in the archive, but are not restored";
+        warnings.push(what.to_owned());
+    }
+    if contents.kinds.count("entries.subscription") > 0 {
+        warnings.push("subscriptions are restored without a slot and disabled".to_owned());
+    }
+    warnings
 }

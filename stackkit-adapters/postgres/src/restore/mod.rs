@@ -86,7 +86,7 @@ impl Postgres {
             plan.details.get(name).map(String::as_str).ok_or_else(|| old(stale("the plan is not complete")))
         };
         let (staging, kept_as) = (detail(STAGING)?, detail(KEPT_AS)?);
-        self.check(&plan).await.map_err(old)?;
+        self.check(&plan, self.config().restore.strategy.as_str()).await.map_err(old)?;
         let source = as_layout(source).await.map_err(old)?;
         let job = self.job(source.source(), cx, staging).await.map_err(old)?;
         let exists = !target::is_absent(&plan.fingerprint);
@@ -112,12 +112,12 @@ impl Postgres {
         }
     }
 
-    /// Refuses a plan that lacks something, is another service's, or is stale.
-    async fn check(&self, plan: &RestorePlan) -> Result<()> {
+    /// Refuses a plan that lacks something, is another service's or for another `strategy`, or is stale.
+    pub(crate) async fn check(&self, plan: &RestorePlan, strategy: &str) -> Result<()> {
         if plan.kind != self.kind() || plan.service != *self.id() {
             return Err(stale("the plan is of another service"));
         }
-        if plan.details.get(STRATEGY).is_some_and(|strategy| strategy != self.config().restore.strategy.as_str()) {
+        if plan.details.get(STRATEGY).is_some_and(|made_for| made_for != strategy) {
             return Err(stale("the plan was made for another strategy"));
         }
         if let Some(missing) = plan.missing.first() {
@@ -142,7 +142,7 @@ impl Postgres {
     }
 }
 
-fn stale(message: &str) -> Error {
+pub(crate) fn stale(message: &str) -> Error {
     Error::new(ErrorKind::Incompatible, message)
 }
 

@@ -70,7 +70,8 @@ impl From<PostgresError> for Error {
             PostgresError::Handshake(at, known, source) => located(handshake(known, source), &at),
             PostgresError::Query(source) => query(source),
             PostgresError::Server(reply) => {
-                let (kind, message) = classify(&reply.code);
+                let too_long = (ErrorKind::Unsupported, TOO_LONG);
+                let (kind, message) = if is_too_long(&reply) { too_long } else { classify(&reply.code) };
                 Self::new(kind, message).with_code(&reply.code).with_phase(Phase::Query).with_source(reply)
             }
             PostgresError::Deadline(at, phase) => {
@@ -84,6 +85,22 @@ impl From<PostgresError> for Error {
                 .with_context("expected", what),
         }
     }
+}
+
+/// What is told of a value that no `COPY` can write. A length that was damaged looks the same.
+const TOO_LONG: &str =
+    "a value or a row is too long: as text it may have 1 GB (a bytea 512 MB), or its length is damaged";
+
+/// The most that a server asks for a value that is only too long, in bytes: a `bytea` of 1 GB as text, and room for the
+/// rest of its row. Lengths that are damaged are far beyond as a rule.
+const ASKED_BYTES_MAX: u64 = 4 << 30;
+
+/// Whether a value or a row is too long for the text that the server makes of it (`MaxAllocSize` in `memutils.h`, and
+/// `enlargeStringInfo`); the first is an internal error, whose text is never translated.
+fn is_too_long(reply: &Reply) -> bool {
+    let asked = reply.message.strip_prefix("invalid memory alloc request size ").and_then(|size| size.parse().ok());
+    let is_row = reply.code == "54000" && reply.detail.contains("Cannot enlarge string buffer");
+    is_row || (reply.code == "XX000" && asked.is_some_and(|bytes: u64| bytes <= ASKED_BYTES_MAX))
 }
 
 /// Adds where it happened: host and port, or the socket's path.
@@ -206,6 +223,17 @@ mod tests {
         ] {
             assert_eq!(classify(state).0, kind, "{state}");
         }
+    }
+
+    #[test]
+    fn a_length_is_too_long_or_damaged() {
+        let kind = |size: &str| {
+            let message = format!("invalid memory alloc request size {size}");
+            let reply = Reply { code: "XX000".into(), message, detail: String::new(), place: String::new() };
+            Error::from(PostgresError::Server(reply)).kind()
+        };
+        assert_eq!(kind("1080000003"), ErrorKind::Unsupported);
+        assert_eq!(kind("18446744073709551613"), ErrorKind::Integrity);
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod exports;
 mod faults;
 #[path = "conformance/health.rs"]
 mod health;
+#[path = "conformance/hostile.rs"]
+mod hostile;
 #[path = "conformance/inventory.rs"]
 mod inventory;
 #[path = "conformance/load.rs"]
@@ -102,6 +104,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     let core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
     let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     further.extend(load::CASES);
+    further.extend(hostile::CASES);
     further.extend(physical::CASES);
     further.extend(maintenance::CASES);
     further.extend(swap::CASES);
@@ -135,6 +138,10 @@ fn trials(extent: Extent) -> Vec<Trial> {
     }
     let pooler = || ignorable(torture::faults::a_pooler_of_transactions_is_told);
     trials.push(Trial::ignorable_test("a_pooler_of_transactions_is_told", pooler));
+    let huge = || ignorable(parallel_dump_memory::memory_does_not_grow_with_huge_values);
+    trials.push(Trial::ignorable_test("memory_does_not_grow_with_huge_values", huge));
+    let no_text = || ignorable(hostile::a_value_that_no_text_holds_is_told);
+    trials.push(Trial::ignorable_test("a_value_that_no_text_holds_is_told", no_text));
     let vectors = || ignorable(torture::odd::vectors_survive);
     trials.push(Trial::ignorable_test("vectors_survive", vectors));
     let later = || ignorable(torture::odd::later_versions_read_the_dump);

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
+use libtest_mimic::Completion;
 use stackkit_core::backup::{ArtifactReceipt, ArtifactSink, ArtifactSpec, ArtifactWriter, DumpContext};
 use stackkit_core::{BackupProvider, Result, async_trait};
 use stackkit_postgres::{Engine, Postgres, PostgresDump};
@@ -13,6 +14,12 @@ pub(crate) const CASES: &[Case] = cases![memory_does_not_grow_with_the_data];
 
 /// Names the database in the environment of a process that dumps it and tells how much memory that took.
 pub(crate) const CHILD: &str = "STACKKIT_TEST_DUMP_MEMORY";
+
+/// Switches cases on that move gigabytes through the server.
+pub(crate) const HUGE: &str = "STACKKIT_TEST_HUGE";
+
+/// Why they are not run.
+pub(crate) const HUGE_UNSET: &str = "it moves gigabytes through the server; STACKKIT_TEST_HUGE=1 runs it";
 
 /// Connections that read.
 const JOBS: usize = 2;
@@ -63,13 +70,30 @@ pub(crate) fn child(url: &str) -> u64 {
     peak.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
+/// A text of 300 MB, and a `bytea` of 200 MB, which is 400 MB as text.
+pub(crate) async fn memory_does_not_grow_with_huge_values() -> Completion {
+    if std::env::var_os(HUGE).is_none() {
+        return Completion::ignored_with(HUGE_UNSET);
+    }
+    let make = "create table wide (t text, b bytea); alter table wide alter t set storage external; \
+        insert into wide select repeat('0123456789abcdef', 18750000); insert into wide values ('', ''), ('', ''); \
+        insert into wide select '', convert_to(repeat('0123456789abcdef', 12500000), 'UTF8'); \
+        delete from wide where ctid = '(0,2)'";
+    measure(make, 700).await;
+    Completion::Completed
+}
+
 /// Rows of 60 MB each, many rows, and thousands of large objects.
 async fn memory_does_not_grow_with_the_data() {
-    let postgres = stackkit_fixtures::postgres().await.expect("a server");
     let make = "create table wide (t text); alter table wide alter t set storage external; \
         insert into wide select repeat('0123456789abcdef', 3750000) from generate_series(1, 3); \
         create table long as select g, md5(g::text) as t from generate_series(1, 1000000) g; \
         select count(lo_from_bytea(0, decode(repeat('ab', 3000), 'hex'))) from generate_series(1, 5000)";
+    measure(make, 260).await;
+}
+
+async fn measure(make: &str, megabytes: u32) {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
     postgres.execute(make).await.expect("data");
     let url = postgres.url();
     let dump = move || {
@@ -81,6 +105,6 @@ async fn memory_does_not_grow_with_the_data() {
     assert!(output.status.success(), "the dump fails");
     let told = String::from_utf8(output.stdout).expect("UTF-8");
     let peak: u64 = told.trim().parse().expect("a number");
-    eprintln!("a dump of 260 MB had {} MiB at most", peak / 1024);
+    eprintln!("a dump of {megabytes} MB had {} MiB at most", peak / 1024);
     assert!(peak <= PEAK_KIB_MAX, "{peak} KiB");
 }

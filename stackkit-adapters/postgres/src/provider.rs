@@ -13,8 +13,8 @@ use crate::inspect;
 use crate::pooler;
 use crate::service::Postgres;
 
-/// Dumps with `pg_dump` on a snapshot that this process holds; restores with `pg_restore` into a database beside the
-/// target, which then takes the target's place.
+/// Dumps by connections of its own on a snapshot that this process holds, where `pg_dump` tells the table of contents;
+/// restores by connections of its own into a database beside the target, which then takes the target's place.
 ///
 /// A restore whose future is dropped leaves the target as it was, unless it was within the swap, and a half-filled
 /// database called `…__sk_<time>`, which the next plan names.

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use stackkit_core::{Census, Result};
 
 use crate::client::{Session, number, text};
+use crate::error::PostgresError;
 use crate::sql::identifier;
+use crate::wire::{Wire, value};
 
 /// How many tables are counted in one round trip: enough that small tables do not cost one each, few enough that the
 /// statement stays small.
@@ -198,6 +200,45 @@ pub(crate) const DIGEST: &str =
 fn count_sql(relation: &Relation, digest: bool) -> String {
     let digest = if digest { DIGEST } else { "NULL" };
     format!("SELECT count(*), {digest} FROM {} AS t", relation.counted())
+}
+
+/// Counts what a transaction that is under way sees, its own work included.
+pub(crate) async fn of_transaction(wire: &mut Wire, digests: bool) -> Result<Census> {
+    let mut census = Census::new();
+    let mut units = HashSet::new();
+    let mut relations = Vec::new();
+    for row in wire.rows(RELATIONS).await? {
+        let unit = if row.get(5).is_some_and(Option::is_some) {
+            Some((value(&row, 5)?.to_owned(), value(&row, 6)?.to_owned()))
+        } else {
+            None
+        };
+        let relation = Relation {
+            schema: value(&row, 0)?.to_owned(),
+            name: value(&row, 1)?.to_owned(),
+            is_partitioned: value(&row, 2)? == "p",
+            is_unlogged: value(&row, 3)? == "u",
+            unit,
+        };
+        let is_first_of_unit = relation.unit.is_none() || units.insert(relation.unit.clone());
+        if !relation.is_partitioned && is_first_of_unit {
+            relations.push(relation);
+        }
+    }
+    let whole = |text: &str| text.parse::<u64>().map_err(|_not_a_number| PostgresError::Answer("a whole number"));
+    for batch in relations.chunks(TABLES_PER_QUERY) {
+        let sql: Vec<String> = batch.iter().map(|relation| count_sql(relation, digests)).collect();
+        for (relation, row) in batch.iter().zip(wire.rows(&sql.join(";")).await?) {
+            census = census.with_count(format!("{}.rows", relation.path()), whole(value(&row, 0)?)?);
+            if digests {
+                census = census.with_digest(format!("{}.content", relation.path()), value(&row, 1)?);
+            }
+        }
+    }
+    for row in wire.rows(&objects(None)).await? {
+        census = census.with_count(format!("objects.{}", value(&row, 0)?), whole(value(&row, 1)?)?);
+    }
+    Ok(census)
 }
 
 /// Counts a whole database in one snapshot, over a connection of its own.

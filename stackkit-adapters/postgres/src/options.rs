@@ -234,7 +234,9 @@ pub enum Strategy {
     Swap,
     /// Into a new database of this name, which must not exist. Nothing is replaced.
     IntoNew(String),
-    /// Into the target itself, in one transaction by one connection. Not there yet: a plan for it is `Unsupported`.
+    /// Into the target itself, in one transaction by one connection: what the dump holds is dropped and made again, what it
+    /// does not hold stays. Needs ownership of what is replaced, not the right to create databases. What is replaced is
+    /// locked against everybody until the end. Subscriptions are refused.
     InPlaceSingleTransaction,
 }
 
@@ -362,7 +364,8 @@ impl PostgresRestore {
         self
     }
 
-    /// Replaces a database that has subscriptions or replication slots, which stay with the old one.
+    /// Replaces a database that has subscriptions or replication slots, which stay with the old one. In place: drops what
+    /// hangs on what is replaced and is not in the dump, but for foreign keys, which are made again.
     #[must_use]
     pub fn with_force(mut self, force: bool) -> Self {
         self.force = force;

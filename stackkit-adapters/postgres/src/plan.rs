@@ -36,9 +36,7 @@ pub(crate) const STAMP_BYTES: usize = 19;
 impl Postgres {
     pub(crate) async fn plan(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
         if self.config().restore.strategy == Strategy::InPlaceSingleTransaction {
-            let message =
-                "a restore in place, in one transaction, is not there yet: swap, or restore into a new database";
-            return Err(Error::new(ErrorKind::Unsupported, message));
+            return self.plan_in_place(source, options).await;
         }
         self.filled().plan_filled(source, options).await
     }
@@ -119,13 +117,13 @@ pub(crate) struct Begun {
 }
 
 /// What a plan asks the server about.
-struct Needs<'a> {
-    admin: &'a Session,
+pub(crate) struct Needs<'a> {
+    pub(crate) admin: &'a Session,
     /// What is in the dump; SQL text tells nothing of it.
-    contents: Option<&'a Contents>,
-    database: &'a str,
+    pub(crate) contents: Option<&'a Contents>,
+    pub(crate) database: &'a str,
     /// Whether what is bound to the old database may stay with it.
-    force: bool,
+    pub(crate) force: bool,
 }
 
 impl Needs<'_> {
@@ -155,7 +153,7 @@ impl Needs<'_> {
     }
 
     /// What the objects of the dump need.
-    async fn missing_of(&self, contents: &Contents) -> Result<Vec<String>> {
+    pub(crate) async fn missing_of(&self, contents: &Contents) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for extension in self.absent(&contents.extensions, "pg_available_extensions", "name").await? {
             missing.push(format!("the extension {extension} on the server"));

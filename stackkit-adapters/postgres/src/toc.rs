@@ -43,6 +43,7 @@ impl Contents {
     pub(crate) fn note(&mut self, entry: &Entry) {
         self.kinds.add(&format!("entries.{}", entry.kind.to_lowercase().replace(' ', "_")), 1);
         if !entry.owner.is_empty()
+            && !is_of_server(entry)
             && let Err(place) = self.owners.binary_search(&entry.owner)
         {
             self.owners.insert(place, entry.owner.clone());
@@ -60,6 +61,22 @@ impl Contents {
     pub(crate) fn database_options(&self) -> Option<&str> {
         let statement = self.create_database.as_deref()?.trim().trim_end_matches(';');
         statement.rfind(" WITH TEMPLATE = ").map(|at| &statement[at..])
+    }
+}
+
+/// Whether an entry is about what every new database has, and belongs to who set the server up as a rule: the schema
+/// `public`, an extension's or language's comment, and the database itself.
+pub(crate) fn is_of_server(entry: &Entry) -> bool {
+    let tag = entry.tag.as_str();
+    match entry.kind.as_str() {
+        "DATABASE" | "DATABASE PROPERTIES" => true,
+        "SCHEMA" => tag == "public",
+        "ACL" => tag == "SCHEMA public" || tag == "LANGUAGE plpgsql",
+        "COMMENT" => {
+            let own = ["EXTENSION ", "DATABASE "];
+            tag == "SCHEMA public" || tag == "LANGUAGE plpgsql" || own.iter().any(|start| tag.starts_with(start))
+        }
+        _ => false,
     }
 }
 

@@ -22,6 +22,8 @@ mod faults;
 mod health;
 #[path = "conformance/hostile.rs"]
 mod hostile;
+#[path = "conformance/in_place.rs"]
+mod in_place;
 #[path = "conformance/inventory.rs"]
 mod inventory;
 #[path = "conformance/load.rs"]
@@ -105,6 +107,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     further.extend(load::CASES);
     further.extend(hostile::CASES);
+    further.extend(in_place::CASES);
     further.extend(physical::CASES);
     further.extend(maintenance::CASES);
     further.extend(swap::CASES);

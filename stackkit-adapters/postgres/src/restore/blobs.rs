@@ -13,8 +13,15 @@ const PIECE_BYTES: usize = 256 * 1024;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Fills the large objects of one archive, which exist and are empty. Gives how many there were.
-pub(crate) async fn load(wire: &mut Wire, mut data: impl AsyncRead + Unpin + Send) -> Result<u64> {
-    wire.execute(b"BEGIN; SET LOCAL standard_conforming_strings = on").await?;
+/// Within a transaction that is under way, or in one of its own.
+pub(crate) async fn load(
+    wire: &mut Wire,
+    in_transaction: bool,
+    mut data: impl AsyncRead + Unpin + Send,
+) -> Result<u64> {
+    if !in_transaction {
+        wire.execute(b"BEGIN").await?;
+    }
     let mut puts = Puts { wire, sql: Vec::new() };
     let mut count = 0;
     loop {
@@ -29,7 +36,9 @@ pub(crate) async fn load(wire: &mut Wire, mut data: impl AsyncRead + Unpin + Sen
         data.read_exact(&mut padding).await.map_err(broken)?;
         count += 1;
     }
-    puts.sql.extend_from_slice(b"COMMIT");
+    if !in_transaction {
+        puts.sql.extend_from_slice(b"COMMIT");
+    }
     puts.flush().await?;
     Ok(count)
 }
@@ -52,7 +61,7 @@ impl Puts<'_> {
             let length = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             let mut piece = vec![0; length];
             data.read_exact(&mut piece).await.map_err(broken)?;
-            self.sql.extend_from_slice(format!("SELECT pg_catalog.lo_put({oid}, {offset}, '\\x").as_bytes());
+            self.sql.extend_from_slice(format!("SELECT pg_catalog.lo_put({oid}, {offset}, E'\\\\x").as_bytes());
             for byte in &piece {
                 self.sql.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
             }

@@ -56,22 +56,30 @@ struct Run<'a> {
 impl Loader<'_> {
     /// Fills the database. Every error of a statement is one of the restore, and names its entry. Gives warnings.
     pub(crate) async fn run(&self) -> Result<Vec<String>> {
+        let mut sessions = self.open().await?;
+        self.fill(&mut sessions).await?;
+        // Without statistics the first queries would be planned blindly.
+        let mut warnings = analyze::run(&mut sessions).await?;
+        warnings.extend(sessions.into_iter().flat_map(|loading| loading.warnings));
+        Ok(warnings)
+    }
+
+    /// Makes and fills everything, by these connections.
+    pub(crate) async fn fill(&self, sessions: &mut [Loading]) -> Result<()> {
         let entries = &self.toc.entries;
         let work = work::plan(entries, self.layout, &|entry| self.selection.takes(entry))?;
         let is_many = |entry: &&Entry| entry.kind == "BLOB METADATA";
         let blob_entries: BTreeMap<i32, &Entry> =
             entries.iter().filter(is_many).map(|entry| (entry.dump_id, entry)).collect();
-        let mut sessions = self.open().await?;
         if let Some(first) = sessions.first_mut() {
             self.in_order(first, &work.first, &blob_entries).await?;
         }
-        self.steps(&mut sessions, &work, &blob_entries).await?;
+        self.steps(sessions, &work, &blob_entries).await?;
         if let Some(first) = sessions.first_mut() {
             self.in_order(first, &work.grants, &blob_entries).await?;
             self.in_order(first, &work.last, &blob_entries).await?;
         }
-        // Without statistics the first queries would be planned blindly.
-        analyze::run(&mut sessions).await
+        Ok(())
     }
 
     async fn open(&self) -> Result<Vec<Loading>> {
@@ -233,7 +241,7 @@ impl Run<'_> {
                 // A partition's rows may meet a statement on the table above it; what lost is read again.
                 while let Err(error) = self.piece(loading, member, &mut data).await {
                     tries_left -= 1;
-                    if tries_left == 0 || error.code() != Some(DEADLOCK) {
+                    if tries_left == 0 || loading.in_transaction || error.code() != Some(DEADLOCK) {
                         return Err(error);
                     }
                     data = self.open(part, end).await?.0;
@@ -307,8 +315,8 @@ impl Run<'_> {
     async fn blobs(&self, loading: &mut Loading, archive: usize) -> Result<()> {
         let name = ArtifactName::new(&self.loader.layout.blobs[archive])?;
         let data = self.loader.source.open(&name).await?;
-        let count =
-            blobs::load(&mut loading.wire, data).await.map_err(|error| error.with_context("artifact", &name))?;
+        let loaded = blobs::load(&mut loading.wire, loading.in_transaction, data).await;
+        let count = loaded.map_err(|error| error.with_context("artifact", &name))?;
         *self.blobs.lock().unwrap_or_else(PoisonError::into_inner) += count;
         Ok(())
     }

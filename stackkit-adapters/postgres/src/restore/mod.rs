@@ -5,6 +5,7 @@ mod blobs;
 mod dumped;
 mod features;
 mod grants;
+mod in_place;
 mod key;
 mod load;
 mod preflight;
@@ -64,6 +65,9 @@ impl Postgres {
         source: &dyn ArtifactSource,
         cx: &RestoreContext,
     ) -> Result<RestoreReport> {
+        if self.config().restore.strategy == Strategy::InPlaceSingleTransaction {
+            return self.restore_in_place(plan, source, cx).await;
+        }
         self.filled().replace(plan, source, cx).await
     }
 

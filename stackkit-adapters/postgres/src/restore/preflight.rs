@@ -162,7 +162,11 @@ impl Preflight<'_> {
             Some(target) if self.dumped.selection.is_all() => target.size_bytes.max(dumped),
             _ => dumped.saturating_mul(BYTES_PER_DUMPED),
         };
-        let Some(free) = self.free_bytes().await? else { return Ok(()) };
+        let Some(free) = self.free_bytes().await? else {
+            let what = "how much space is free on the server can't be seen from here: about";
+            found.warnings.push(format!("{what} {needed} bytes are needed"));
+            return Ok(());
+        };
         if free < needed {
             found.missing.push(format!("free space on the server: about {needed} bytes are needed, {free} are there"));
         }

@@ -24,6 +24,8 @@ const DATA: [&str; 4] = ["TABLE DATA", "SEQUENCE SET", "MATERIALIZED VIEW DATA",
 pub(crate) struct Selection {
     /// The entries that are taken, by number; nothing if all are.
     wanted: Option<BTreeSet<i32>>,
+    /// Those of them that were chosen themselves, by name or as a part of a chosen schema or table.
+    chosen: BTreeSet<i32>,
     /// What is left out although it belongs to something chosen, and what comes without its rows.
     pub(crate) warnings: Vec<String>,
 }
@@ -49,7 +51,17 @@ impl Selection {
         tables.iter().try_for_each(|table| chooser.table(table))?;
         while chooser.grow() {}
         let warnings = chooser.warnings();
-        Ok(Self { wanted: Some(chooser.wanted), warnings })
+        Ok(Self { wanted: Some(chooser.wanted), chosen: chooser.whole, warnings })
+    }
+
+    /// Exactly these entries.
+    pub(crate) fn of(ids: BTreeSet<i32>) -> Self {
+        Self { chosen: ids.clone(), wanted: Some(ids), warnings: Vec::new() }
+    }
+
+    /// Whether an entry was chosen itself, and does not come only because something else needs it.
+    pub(crate) fn is_chosen(&self, entry: &Entry) -> bool {
+        self.is_all() || self.chosen.contains(&entry.dump_id)
     }
 
     /// Whether an entry is taken.
@@ -205,7 +217,18 @@ impl Chooser<'_> {
         let without = self.entries.iter().filter(without);
         let without = without
             .map(|entry| format!("the table {} comes without its rows: something chosen needs it", qualified(entry)));
-        left_out.chain(without).collect()
+        let objects = self.large_objects();
+        let objects = (objects > 0).then(|| format!("{objects} large objects are left out: they belong to no table"));
+        left_out.chain(without).chain(objects).collect()
+    }
+
+    fn large_objects(&self) -> usize {
+        let of = |entry: &Entry| match entry.kind.as_str() {
+            "BLOB" => 1,
+            "BLOB METADATA" => entry.definition.lines().filter(|line| !line.trim().is_empty()).count(),
+            _ => 0,
+        };
+        self.entries.iter().filter(|entry| !self.wanted.contains(&entry.dump_id)).map(of).sum()
     }
 }
 

@@ -8,6 +8,7 @@ use super::script::{Script, qualified};
 use super::toc::Toc;
 use crate::archive::{Entry, text};
 use crate::config::PostgresConfig;
+use crate::toc::is_of_server;
 use crate::wire::Wire;
 
 /// How much memory all builds of indexes use together: enough to sort some million keys without a file, and half of what
@@ -36,6 +37,9 @@ pub(crate) const DEADLOCK_TRIES: u32 = 5;
 /// The SQLSTATE of a deadlock.
 pub(crate) const DEADLOCK: &str = "40P01";
 
+/// The SQLSTATE of a right that is missing (`insufficient_privilege`).
+const DENIED: &str = "42501";
+
 /// How much of a statement an error shows.
 const EXCERPT_CHARS: usize = 160;
 
@@ -47,6 +51,10 @@ const SECRET_KINDS: [&str; 3] = ["USER MAPPING", "SUBSCRIPTION", "SERVER"];
 pub(crate) struct Loading {
     pub(crate) wire: Wire,
     pub(crate) script: Script,
+    /// Whether all that it does is one transaction, which outlives a statement that fails and is tried again.
+    pub(crate) in_transaction: bool,
+    /// What was left out.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Loading {
@@ -60,7 +68,7 @@ impl Loading {
                 wire.execute(&text::encode(&entry.definition)).await.map_err(|error| named(error, entry, ""))?;
             }
         }
-        Ok(Self { wire, script: Script::default() })
+        Ok(Self { wire, script: Script::default(), in_transaction: false, warnings: Vec::new() })
     }
 
     /// Runs the SQL of entries in one transaction. If it fails they run again one by one, so that the error names the
@@ -82,20 +90,42 @@ impl Loading {
     }
 
     async fn run_one(&mut self, entry: &Entry, sql: &str) -> Result<()> {
+        match self.tries(sql).await {
+            Err(error) if error.code() == Some(DENIED) && is_of_server(entry) => {
+                // What it had set is undone.
+                self.script = Script::default();
+                let what = format!("{} {}", entry.kind, entry.tag);
+                self.warnings.push(format!("{what} is left out: it needs the rights of the one who set the server up"));
+                Ok(())
+            }
+            done => done.map_err(|error| named(error, entry, sql)),
+        }
+    }
+
+    async fn tries(&mut self, sql: &str) -> Result<()> {
         for _try in 1..DEADLOCK_TRIES {
             match self.send(sql).await {
                 Err(error) if error.code() == Some(DEADLOCK) => {}
-                done => return done.map_err(|error| named(error, entry, sql)),
+                done => return done,
             }
         }
-        self.send(sql).await.map_err(|error| named(error, entry, sql))
+        self.send(sql).await
     }
 
-    async fn send(&mut self, sql: &str) -> Result<()> {
-        match sql.is_empty() {
-            true => Ok(()),
-            false => self.wire.execute(&text::encode(sql)).await,
+    /// Runs statements wholly or not at all.
+    pub(crate) async fn send(&mut self, sql: &str) -> Result<()> {
+        if sql.is_empty() {
+            return Ok(());
         }
+        if !self.in_transaction {
+            return self.wire.execute(&text::encode(sql)).await;
+        }
+        let whole = format!("SAVEPOINT stackkit;\n{sql}\n;RELEASE SAVEPOINT stackkit");
+        let done = self.wire.execute(&text::encode(&whole)).await;
+        if done.as_ref().is_err_and(|error| error.kind() != ErrorKind::Unreachable) {
+            self.wire.execute(b"ROLLBACK TO SAVEPOINT stackkit; RELEASE SAVEPOINT stackkit").await?;
+        }
+        done
     }
 
     /// Sends the rows of a piece of a data file; `sql` ends with the `COPY`. Gives how many the server took.

@@ -68,14 +68,12 @@ impl Contents {
 /// `public`, an extension's or language's comment, and the database itself.
 pub(crate) fn is_of_server(entry: &Entry) -> bool {
     let tag = entry.tag.as_str();
+    let is_of_all = matches!(tag, "SCHEMA public" | "LANGUAGE plpgsql") || tag.starts_with("DATABASE ");
     match entry.kind.as_str() {
         "DATABASE" | "DATABASE PROPERTIES" => true,
         "SCHEMA" => tag == "public",
-        "ACL" => tag == "SCHEMA public" || tag == "LANGUAGE plpgsql",
-        "COMMENT" => {
-            let own = ["EXTENSION ", "DATABASE "];
-            tag == "SCHEMA public" || tag == "LANGUAGE plpgsql" || own.iter().any(|start| tag.starts_with(start))
-        }
+        "ACL" => is_of_all,
+        "COMMENT" => is_of_all || tag.starts_with("EXTENSION "),
         _ => false,
     }
 }

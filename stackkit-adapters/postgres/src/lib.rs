@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[allow(dead_code, reason = "the engine that writes and reads it comes with the next changes")]
 mod archive;
 mod census;
 mod client;
@@ -10,7 +9,6 @@ mod dump;
 mod error;
 mod export;
 mod inspect;
-#[allow(dead_code, reason = "the engine that writes and reads it comes with the next changes")]
 mod layout;
 mod maintenance;
 mod metrics;

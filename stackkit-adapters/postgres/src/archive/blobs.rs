@@ -179,7 +179,7 @@ impl BlobTar {
             (Some((number, data)), Some((wanted, bytes))) if number == wanted => {
                 self.begun += 1;
                 self.current = Some((data, bytes));
-                Ok(Bytes::copy_from_slice(&tar::header(&file_name(number), bytes)))
+                Ok(Bytes::copy_from_slice(&tar::header(&file_name(number), bytes)?))
             }
             (None, None) => {
                 self.is_ended = true;

@@ -8,21 +8,23 @@ use stackkit_core::Result;
 use stackkit_core::backup::{ArtifactInfo, ArtifactName, ArtifactReader, ArtifactSource, ArtifactSpec};
 use tokio::io::AsyncReadExt;
 
-use super::{Entry, Header, as_layout, read, tar, write};
+use super::{Entry, Header, Input, as_layout, read, tar, write};
 use crate::dump::{ARTIFACT, FORMAT};
 use crate::layout::Layout;
+use crate::sqltext::text::Text;
 
 /// The most bytes that are read out of one artifact: a few compressed bytes can promise gigabytes.
 const PLAIN_BYTES_MAX: u64 = 8 << 20;
 
 /// An archive is refused, or its table of contents reads as the same again once it is written; its data is read, or
-/// refused, in bounded memory.
+/// refused, in bounded memory; so is SQL text.
 pub fn pg_archive(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else { return };
-    match kind % 4 {
+    match kind % 5 {
         0 => table_of_contents(rest),
         1 => data(rest),
         2 => drop(Layout::parse(rest)),
+        4 => sql(rest),
         _ => rest.chunks(tar::BLOCK_BYTES).for_each(|block| drop(tar::parse(block))),
     }
 }
@@ -48,6 +50,13 @@ fn parse(bytes: &[u8]) -> Option<(Header, Vec<Entry>)> {
         at += used;
     }
     Some((header, entries))
+}
+
+/// SQL text is refused, or read to its end as statements and rows.
+fn sql(bytes: &[u8]) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    let text = Text::new(Input::new(Box::new(Cursor::new(bytes.to_vec())), 0));
+    drop(runtime.block_on(text.check()));
 }
 
 /// One artifact in memory.
@@ -96,6 +105,11 @@ mod tests {
         #[test]
         fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             super::pg_archive(&bytes);
+        }
+
+        #[test]
+        fn no_sql_text_panics(text in "(COPY t FROM stdin;\n|[-;'\"$a-e\\\\*/() .\n]){0,60}") {
+            super::pg_archive(format!("\u{4}{text}").as_bytes());
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! Headers of tar files: those of `pg_dump --format=tar` are read, those of large objects are written.
+//! Headers of tar files: those of `pg_dump --format=tar` are read, those of small tables and large objects are written.
 //!
 //! POSIX ustar; a size of 8 GiB or more is a binary number, as GNU tar and the vendor write it.
 
@@ -25,14 +25,20 @@ const OCTAL_MAX: u64 = 0o777_7777_7777;
 const MEMBERS_MAX: usize = 50_000_000;
 
 /// The header of a plain file.
-pub(crate) fn header(name: &str, bytes: u64) -> [u8; BLOCK_BYTES] {
+///
+/// # Errors
+/// `Unexpected` if the name is longer than the field for it.
+pub(crate) fn header(name: &str, bytes: u64) -> Result<[u8; BLOCK_BYTES]> {
+    if name.len() > NAME.len() {
+        return Err(Error::unexpected("the name of a file in an archive is too long").with_context("file", name));
+    }
     let mut out = [0; BLOCK_BYTES];
     let mut put = |at: usize, value: &[u8]| {
         for (slot, byte) in out.iter_mut().skip(at).zip(value) {
             *slot = *byte;
         }
     };
-    put(NAME.start, name.get(..NAME.len()).unwrap_or(name).as_bytes());
+    put(NAME.start, name.as_bytes());
     put(100, b"0000600\0");
     put(108, b"0000000\0");
     put(116, b"0000000\0");
@@ -51,7 +57,7 @@ pub(crate) fn header(name: &str, bytes: u64) -> [u8; BLOCK_BYTES] {
     for (slot, byte) in out.iter_mut().skip(CHECKSUM.start).zip(format!("{sum:06o}\0 ").bytes()) {
         *slot = byte;
     }
-    out
+    Ok(out)
 }
 
 /// How many bytes fill a member of `bytes` up.
@@ -150,18 +156,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_header_is_what_tar_writes() {
+        let block = header("7.dat", 1234).expect("a header");
+        assert_eq!(&block[..6], b"7.dat\0");
+        assert_eq!(&block[SIZE], b"00000002322\0");
+        assert_eq!(&block[257..265], b"ustar\x0000");
+        let sum: u32 = (0..).zip(&block).map(|(at, b)| if CHECKSUM.contains(&at) { 32 } else { u32::from(*b) }).sum();
+        assert_eq!(&block[CHECKSUM], format!("{sum:06o}\0 ").as_bytes());
+        assert_eq!(header("1.dat", 1 << 40).expect("a header")[SIZE.start], 0x80);
+        assert!(header(&"x".repeat(101), 0).is_err());
+    }
+
     proptest! {
         #[test]
         fn headers_are_read_as_written(oid in any::<u32>(), bytes in any::<u64>()) {
             let name = format!("blob_{oid}.dat");
-            let block = header(&name, bytes);
+            let block = header(&name, bytes).expect("a header");
             prop_assert!(is_tar(&block));
             prop_assert_eq!(parse(&block).expect("a header"), Some((name, bytes)));
         }
 
         #[test]
         fn damage_is_told(at in 0..BLOCK_BYTES, by in 1u8..255) {
-            let mut block = header("blob_1.dat", 7);
+            let mut block = header("blob_1.dat", 7).expect("a header");
             block[at] = block[at].wrapping_add(by);
             let is_checksum = CHECKSUM.contains(&at);
             prop_assert!(is_checksum || parse(&block).is_err());

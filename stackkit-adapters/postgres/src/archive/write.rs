@@ -35,6 +35,7 @@ pub(crate) fn version_for(major: u32) -> u16 {
 ///
 /// # Errors
 /// `Unsupported` for what `header.version` can't say.
+#[cfg(any(fuzzing, test))]
 pub(crate) fn toc(header: &Header, entries: &[Entry]) -> Result<Vec<u8>> {
     let count = u64::try_from(entries.len()).map_err(|_too_many| impossible("entries"))?;
     let mut out = self::header(&Header { entries: count, ..header.clone() })?;

@@ -3,6 +3,7 @@
 use libtest_mimic::Completion;
 use stackkit_core::backup::{OldData, RestoreContext, RestoreOptions, RestorePlan, TargetState};
 use stackkit_core::{BackupProvider, ErrorKind};
+use stackkit_fixtures::PostgresServer;
 use stackkit_postgres::{Engine, Postgres, PostgresDump, RemoveOld};
 
 use crate::memory::{Memory, dump, restore};
@@ -14,12 +15,26 @@ pub(crate) const CASES: &[Case] = cases![
     a_kept_plan_is_applied_once,
     a_target_that_does_not_exist_is_made,
     settings_of_a_database_change_nothing,
+    thousands_of_tables_are_dumped_and_restored,
+    locale_and_tablespace_survive,
 ];
 
 /// The service, whose dumps are parallel.
 fn parallel(service: &Postgres) -> Postgres {
     let options = PostgresDump::new().with_engine(Engine::Parallel).with_jobs(1);
     Postgres::new(service.config().clone().with_dump(options))
+}
+
+async fn holds(server: &PostgresServer, database: &str, value: &str) {
+    let content = server.query_in(database, "select x from t").await.expect("a row");
+    assert_eq!(content, [[Some(value.to_owned())]]);
+}
+
+/// Runs statements on the server itself.
+async fn run(server: &PostgresServer, statements: &[&str]) {
+    for statement in statements {
+        server.execute_in("postgres", statement).await.expect(statement);
+    }
 }
 
 async fn a_hostile_name_goes_all_the_way() {
@@ -34,10 +49,8 @@ async fn a_hostile_name_goes_all_the_way() {
     let (memory, report) = dump(&service).await.expect("a dump");
     server.execute_in(&name, "update t set x = 'newer'").await.expect("a change");
     let kept = restore(&service, &memory, &report).await.expect("a restore").old_data_kept_as.expect("a name");
-    let content = server.query_in(&name, "select x from t").await.expect("a row");
-    assert_eq!(content, [[Some("dumped".to_owned())]]);
-    let content = server.query_in(&kept, "select x from t").await.expect("a row");
-    assert_eq!(content, [[Some("newer".to_owned())]]);
+    holds(server, &name, "dumped").await;
+    holds(server, &kept, "newer").await;
     let plan = service.plan_removal_of_old(RemoveOld::All).await.expect("a plan");
     let removed = service.recover(plan).await.expect("a removal");
     assert_eq!(removed.done.len(), 1, "{removed}");
@@ -143,4 +156,60 @@ pub(crate) async fn a_value_that_no_text_holds_is_told() -> Completion {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Unsupported, Some("XX000")), "{error:?}");
     assert!(!sink.names().iter().any(|name| name == "contents.json"), "the dump is not whole");
     Completion::Completed
+}
+
+/// Thousands of tables are locked, described and read in batches.
+async fn thousands_of_tables_are_dumped_and_restored() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    // Few a transaction: each locks its table.
+    let make = "do $$ begin for i in 1..5000 loop execute format('create table t%s as select %s as x', i, i); \
+        if i % 500 = 0 then commit; end if; end loop; end $$";
+    postgres.execute(make).await.expect("tables");
+    let service = parallel(&Postgres::from_url(&postgres.url()).expect("a URL"));
+    let clock = stackkit_core::Clock::system();
+    let began = clock.instant();
+    let pinned = service.begin(&stackkit_core::backup::DumpContext::new()).await.expect("a snapshot");
+    let begin = began.elapsed();
+    let sink = Memory::default();
+    let report = pinned.run(&sink).await.expect("a dump");
+    let dumped = began.elapsed();
+    let memory = sink.sealed();
+    assert_eq!(report.census.count("tables.public.t4999.rows"), 1);
+    restore(&service, &memory, &report).await.expect("a restore");
+    eprintln!("5000 tables: begin {begin:?}, dump {dumped:?}, with the restore {:?}", began.elapsed());
+    assert!(memory.count() < 20, "small tables lie beside each other: {}", memory.count());
+    let last = postgres.query("select x from t5000").await.expect("a row");
+    assert_eq!(last, [[Some("5000".to_owned())]]);
+}
+
+/// Provider and rules of a locale, and the tablespace, are those of the database that is replaced.
+async fn locale_and_tablespace_survive() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let server = postgres.server();
+    let has_icu = "select 1 from pg_collation where collprovider = 'i' limit 1";
+    let icu = match server.query_in("postgres", has_icu).await.expect("collations").is_empty() {
+        true => "",
+        false => " locale_provider icu icu_locale 'de-DE'",
+    };
+    let name = format!("{}_place", postgres.database());
+    let space = format!("{name}_s");
+    // A tablespace without a folder of its own.
+    let allow = "alter role postgres set allow_in_place_tablespaces = on";
+    let make = format!("create tablespace {space} location ''");
+    let create =
+        format!("create database {name} template template0 encoding 'UTF8' locale 'C' tablespace {space}{icu}");
+    run(server, &[allow, &make, &create]).await;
+    server.execute_in(&name, "create table t as select 'x' as x").await.expect("a table");
+    let service = parallel(&Postgres::from_url(&server.url_of(&name)).expect("a URL"));
+    let (memory, report) = dump(&service).await.expect("a dump");
+    let place = format!(
+        "select to_jsonb(d) - '{{oid,datfrozenxid,datminmxid,datcollversion}}'::text[] from pg_database d \
+         where datname = '{name}'"
+    );
+    let before = server.query_in("postgres", &place).await.expect("a row");
+    let kept = restore(&service, &memory, &report).await.expect("a restore").old_data_kept_as.expect("a name");
+    assert_eq!(server.query_in("postgres", &place).await.expect("a row"), before);
+    let gone = [format!("drop database {name}"), format!("drop database {kept}"), format!("drop tablespace {space}")];
+    let [first, second, third] = gone.each_ref().map(String::as_str);
+    run(server, &[first, second, third, "alter role postgres reset allow_in_place_tablespaces"]).await;
 }

@@ -13,6 +13,9 @@ pub(crate) struct PostgresArgs {
     /// Take the target's place (swap), or restore into a new database of this name (new=NAME)
     #[arg(long, value_name = "swap|new=NAME|in-place", default_value = "swap", value_parser = strategy)]
     strategy: Strategy,
+    /// Restore only this database of a backup of several; may be given again
+    #[arg(long, value_name = "NAME")]
+    database: Vec<String>,
     /// Restore only what is in this schema; may be given again
     #[arg(long, value_name = "NAME")]
     schema: Vec<String>,
@@ -41,6 +44,7 @@ impl PostgresArgs {
     pub(crate) fn options(&self) -> PostgresRestore {
         let mut options = PostgresRestore::new()
             .with_strategy(self.strategy.clone())
+            .only_databases(self.database.iter().map(String::as_str))
             .only_schemas(self.schema.iter().map(String::as_str))
             .only_tables(self.table.iter().map(String::as_str))
             .with_owners(self.owners())

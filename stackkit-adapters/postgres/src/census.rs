@@ -129,9 +129,18 @@ impl Relation {
     }
 }
 
+/// What the names of a database's counts begin with in the census of a dump of several.
+pub(crate) fn prefix(database: &str) -> String {
+    format!("databases.{}.", part(database))
+}
+
+/// A name as a part of one with dots.
+fn part(name: &str) -> String {
+    if name.contains(['.', '"']) { identifier(name) } else { name.to_owned() }
+}
+
 /// The name of a table in a census.
 pub(crate) fn path(schema: &str, name: &str) -> String {
-    let part = |name: &str| if name.contains(['.', '"']) { identifier(name) } else { name.to_owned() };
     format!("tables.{}.{}", part(schema), part(name))
 }
 

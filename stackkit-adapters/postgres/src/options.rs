@@ -299,6 +299,8 @@ pub struct PostgresRestore {
     pub(crate) owners: Owners,
     pub(crate) skip_privileges: bool,
     pub(crate) jobs: Option<usize>,
+    #[serde(default)]
+    pub(crate) databases: Vec<String>,
     pub(crate) schemas: Vec<String>,
     pub(crate) tables: Vec<String>,
     pub(crate) keep_old: Option<Duration>,
@@ -338,6 +340,14 @@ impl PostgresRestore {
     #[must_use]
     pub fn with_jobs(mut self, jobs: usize) -> Self {
         self.jobs = Some(jobs.max(1));
+        self
+    }
+
+    /// Restores only these databases of a dump, by exact name; all of them unless set. Of a dump of several each is
+    /// restored under its own name, of a dump of one that one under the configured name.
+    #[must_use]
+    pub fn only_databases<I: IntoIterator<Item = T>, T: Into<String>>(mut self, names: I) -> Self {
+        self.databases.extend(names.into_iter().map(Into::into));
         self
     }
 

@@ -6,7 +6,8 @@ use stackkit_core::{Clock, Error, ErrorKind, Result, Service};
 use crate::client::{Session, text};
 use crate::dump::Server;
 use crate::options::Strategy;
-use crate::restore::{Dumped, Preflight};
+use crate::restore::parts::{self, Part};
+use crate::restore::{Preflight, Room};
 use crate::service::Postgres;
 use crate::sql::{literal, suffixed};
 use crate::target::{self, Target};
@@ -43,18 +44,32 @@ impl Postgres {
 
     async fn plan_filled(&self, source: &dyn ArtifactSource, options: &RestoreOptions) -> Result<RestorePlan> {
         let restore = &self.config().restore;
-        let mut dumped = Dumped::read(source, restore).await?;
-        restore.owners.apply(&mut dumped.contents.owners);
-        let contents = &dumped.contents;
-        let admin = target::open_admin(self.config()).await?;
-        let Begun { mut plan, server, target } = self.begin_plan(&admin, Some(contents), options.old_data).await?;
-        plan.artifacts = dumped.artifacts(source)?;
+        let mut parts = self.parts(source).await?;
+        parts.iter_mut().for_each(|part| restore.owners.apply(&mut part.dumped.contents.owners));
+        let admin = target::open_admin_beside(self.config(), &parts::names(&parts)).await?;
+        let mut plan = RestorePlan::new(self.id().clone(), self.kind(), "");
+        parts::artifacts(&parts, source, &mut plan)?;
+        plan.old_data = options.old_data;
+        let (mut each, mut missing, mut warnings, mut room) = (Vec::new(), Vec::new(), Vec::new(), Room::default());
+        for part in &parts {
+            let Part { dumped, service, .. } = part;
+            let begun = service.begin_plan(&admin, Some(&dumped.contents), options.old_data).await?;
+            let Begun { plan: own, server, target } = begun;
+            let target = target.as_ref();
+            let found = Preflight { service, admin: &admin, server: &server, dumped, source, target }.run().await?;
+            plan.actions.extend(own.actions);
+            plan.details.extend(own.details.into_iter().map(|(name, value)| (part.detail(&name), value)));
+            each.push(own.fingerprint);
+            missing.push([own.missing, found.missing].concat());
+            warnings.push([own.warnings, found.warnings].concat());
+            room.add(found.room);
+        }
         plan.details.insert(STRATEGY.to_owned(), restore.strategy.as_str().to_owned());
-        let target = target.as_ref();
-        let preflight = Preflight { service: self, admin: &admin, server: &server, dumped: &dumped, source, target };
-        let found = preflight.run().await?;
-        plan.missing.extend(found.missing);
-        plan.warnings.extend(found.warnings);
+        plan.fingerprint = parts::fingerprint(&admin, &parts, &each).await?;
+        let parts: Vec<&Part> = parts.iter().collect();
+        plan.missing = parts::told(&parts, &missing);
+        plan.warnings = parts::told(&parts, &warnings);
+        plan.missing.extend(room.missing());
         Ok(plan)
     }
 

@@ -71,8 +71,13 @@ const CATALOGS: [&str; 32] = [
 
 /// A connection for commands about databases, to one that is not the target.
 pub(crate) async fn open_admin(config: &PostgresConfig) -> Result<Session> {
+    open_admin_beside(config, &[&config.database]).await
+}
+
+/// A connection for commands about databases, to one that is none of these.
+pub(crate) async fn open_admin_beside(config: &PostgresConfig, databases: &[&str]) -> Result<Session> {
     let mut last = Error::new(ErrorKind::NotFound, "there is no maintenance database to connect to");
-    for database in MAINTENANCE_DATABASES.iter().filter(|name| **name != config.database) {
+    for database in MAINTENANCE_DATABASES.iter().filter(|name| !databases.contains(*name)) {
         match Session::open_long(config, database).await {
             Ok(session) => return Ok(session),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => last = error,
@@ -176,7 +181,12 @@ pub(crate) async fn fingerprint(config: &PostgresConfig) -> Result<String> {
             facts.push(format!("{table} {}", text(&row, 0)?));
         }
     }
-    let hash = format!("SELECT encode(sha256(convert_to({}, 'UTF8')), 'hex')", literal(&facts.join("\n")));
+    hash(&session, &facts.join("\n")).await
+}
+
+/// A hash of what identifies something, by the server.
+pub(crate) async fn hash(session: &Session, facts: &str) -> Result<String> {
+    let hash = format!("SELECT encode(sha256(convert_to({}, 'UTF8')), 'hex')", literal(facts));
     Ok(text(&session.row(&hash).await?, 0)?.to_owned())
 }
 

@@ -56,6 +56,8 @@ mod restore;
 mod restore_faults;
 #[path = "conformance/rights.rs"]
 mod rights;
+#[path = "conformance/several.rs"]
+mod several;
 #[path = "conformance/sqltext.rs"]
 mod sqltext;
 #[path = "conformance/standby.rs"]
@@ -121,6 +123,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(archives::CASES);
     further.extend(exports::CASES);
     further.extend(oracles::CASES);
+    further.extend(several::CASES);
     further.extend(sqltext::CASES);
     let cases = match extent {
         Extent::Whole => [core, further].concat(),

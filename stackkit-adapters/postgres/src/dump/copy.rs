@@ -1,6 +1,8 @@
 //! The `COPY` of a table's rows.
 
 use super::units::Range;
+use crate::archive::text::encode;
+use crate::sql::identifier;
 
 /// What the archive says of a table's data: `COPY public.orders (id, note) FROM stdin;`.
 const COPY: &str = "COPY ";
@@ -51,6 +53,21 @@ impl Source {
         let table = &self.table;
         format!("SAVEPOINT s; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT s; {copy}")
     }
+}
+
+/// A statement that writes the rows of a table.
+pub(crate) struct CopyOutOf {
+    pub(crate) sql: Vec<u8>,
+    /// The columns in their order, as SQL.
+    pub(crate) columns: String,
+}
+
+/// The statement that writes all rows of a table as the archive's statement `copy` takes them in.
+pub(crate) fn copy_out_of(schema: &str, table: &str, copy: &str) -> Option<CopyOutOf> {
+    let table = format!("{}.{}", identifier(schema), identifier(table));
+    let source = Source::parse(table, copy)?;
+    let sql = encode(&source.statement(None, None)).into_owned();
+    Some(CopyOutOf { sql, columns: source.columns })
 }
 
 #[cfg(test)]

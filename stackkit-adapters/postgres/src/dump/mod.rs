@@ -29,7 +29,9 @@ use crate::options::Engine;
 use crate::service::Postgres;
 use crate::tools::Version;
 
+pub(crate) use copy::copy_out_of;
 pub(crate) use pg_dump::{ARTIFACT, FORMAT};
+pub(crate) use pin::reader;
 
 /// How often pinning starts again because tables came or went between listing and locking them.
 const PIN_TRIES: u32 = 5;

@@ -1,6 +1,6 @@
 //! The copy of one pinned database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
@@ -83,7 +83,8 @@ impl OneDatabase<'_> {
 
     async fn copied(&self, pin: &mut Pin, toc: Toc) -> Result<Copied> {
         let Contents { entries, groups, selected } = self.contents(toc).await?;
-        if let Some(entry) = entries.iter().find(|entry| !pin.tables.iter().any(|table| table.oid == entry.oid)) {
+        let locked: HashSet<u32> = pin.tables.iter().map(|table| table.oid).collect();
+        if let Some(entry) = entries.iter().find(|entry| !locked.contains(&entry.oid)) {
             let error = Error::new(ErrorKind::Busy, "pg_dump tells of a table that was not locked");
             return Err(error.with_context("table", &entry.table));
         }
@@ -210,12 +211,13 @@ impl OneDatabase<'_> {
 async fn count(pin: &mut Pin, entries: &[DataEntry], files: &[DataFile], objects: &str) -> Result<Census> {
     let paths = catalog::units(&mut pin.wire).await?;
     let mut hashes: BTreeMap<String, u64> = BTreeMap::new();
+    let members = pin.tables.iter().filter(|table| table.is_member);
+    let members: HashSet<u32> = members.map(|table| table.oid).collect();
     let mut census = Census::new();
     for (entry, file) in entries.iter().zip(files) {
         let own = || census::path(&entry.schema, &entry.table);
         let path = paths.get(&entry.oid).cloned().unwrap_or_else(own);
-        let is_member = pin.tables.iter().any(|table| table.oid == entry.oid && table.is_member);
-        if !is_member {
+        if !members.contains(&entry.oid) {
             census.add(&format!("{path}.rows"), file.rows.unwrap_or_default());
         }
         if let Some(hash) = file.row_hash.as_ref().and_then(|hash| u64::from_str_radix(hash, 16).ok()) {

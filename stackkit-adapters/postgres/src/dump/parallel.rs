@@ -16,6 +16,7 @@ use super::one::{self, OneDatabase};
 use super::pin::Pin;
 use super::toc::Toc;
 use super::{Server, globals, jobs};
+use crate::census;
 use crate::client::{Session, text};
 use crate::layout::{CONTENTS, GLOBALS, LAYOUT_VERSION, Layout, formats};
 use crate::options::Databases;
@@ -120,7 +121,7 @@ impl PinnedCopies {
             let prefix = if is_alone { String::new() } else { format!("d{number}.") };
             let one = OneDatabase { config, server: &server, sink, prefix, jobs };
             let copied = one.copy(pin, toc).await?;
-            let part = if is_alone { String::new() } else { format!("databases.{}.", copied.layout.name) };
+            let part = if is_alone { String::new() } else { census::prefix(&copied.layout.name) };
             let counts = copied.census.counts.into_iter().map(|(name, count)| (format!("{part}{name}"), count));
             census.counts.extend(counts);
             let digests = copied.census.digests.into_iter().map(|(name, digest)| (format!("{part}{name}"), digest));

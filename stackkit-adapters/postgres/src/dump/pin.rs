@@ -31,7 +31,7 @@ pub(super) struct Pin {
 }
 
 /// A connection for reading rows of `database`, whose text is in `encoding`.
-pub(super) async fn reader(config: &PostgresConfig, database: &str, encoding: &str) -> Result<Wire> {
+pub(crate) async fn reader(config: &PostgresConfig, database: &str, encoding: &str) -> Result<Wire> {
     let mut wire = Wire::open(config, database).await?;
     let client = if encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
     wire.execute(format!("{READER}; SET client_encoding = {client}").as_bytes()).await?;

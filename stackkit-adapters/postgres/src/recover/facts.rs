@@ -1,5 +1,7 @@
 //! The databases that may be left of restores, and what follows from how they are. The second part is pure.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use stackkit_core::Result;
 use stackkit_core::backup::OldData;
@@ -53,6 +55,23 @@ pub(super) async fn read(admin: &Session, target: &str) -> Result<Vec<Fact>> {
         })
     };
     admin.rows(&sql).await?.iter().map(fact).collect()
+}
+
+/// The other databases that restores by a handle on `target` were about, of those that have a journal.
+pub(super) fn others(facts: &[Fact], target: &str) -> BTreeSet<String> {
+    let of = |fact: &Fact| {
+        let journal = fact.comment.as_deref().and_then(Journal::read)?;
+        let (other, of) = journal.about();
+        (of == Some(target)).then(|| other.to_owned())
+    };
+    facts.iter().filter_map(of).collect()
+}
+
+/// Only what restores by a handle on `by` left of this target.
+pub(super) fn only_of(mut facts: Vec<Fact>, target: &str, by: &str) -> Vec<Fact> {
+    let is_its = |fact: &Fact| fact.comment.as_deref().and_then(Journal::read).is_some_and(|j| j.about().1 == Some(by));
+    facts.retain(|fact| fact.name == target || is_its(fact));
+    facts
 }
 
 /// Everything that a plan depends on, as one text.
@@ -237,6 +256,7 @@ mod tests {
     fn filling(target: &str) -> Option<State> {
         Some(State::Filling(Staged {
             target: target.into(),
+            of: None,
             target_oid: None,
             kept_as: String::new(),
             old_data: OldData::Keep,
@@ -247,7 +267,15 @@ mod tests {
 
     fn replaced(old_data: OldData, keep_until: Option<Timestamp>) -> Option<State> {
         let (target, replaced) = ("shop".into(), Timestamp::UNIX_EPOCH);
-        Some(State::Replaced(Replaced { target, replaced, by: "pg".into(), comment: None, old_data, keep_until }))
+        Some(State::Replaced(Replaced {
+            target,
+            of: None,
+            replaced,
+            by: "pg".into(),
+            comment: None,
+            old_data,
+            keep_until,
+        }))
     }
 
     /// The steps as words, in order, and the number of notes.

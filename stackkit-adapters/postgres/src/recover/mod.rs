@@ -19,7 +19,8 @@ impl Postgres {
     /// Changes nothing.
     ///
     /// A restore that still runs, here or elsewhere, holds a lock on the server; its database is left alone. What is left
-    /// of the target's namesakes, and what somebody renamed, is not touched.
+    /// of the target's namesakes, and what somebody renamed, is not touched. What this handle restored along with the
+    /// configured database, of a dump of several, is looked at too.
     ///
     /// # Errors
     /// The kinds of connecting. The configured database need not exist.
@@ -70,11 +71,18 @@ impl Postgres {
 
     async fn find_with(&self, admin: &Session, purpose: RecoveryPurpose) -> Result<RecoveryPlan> {
         let target = self.recovered();
-        let facts = facts::read(admin, target).await?;
+        let mut facts = facts::read(admin, target).await?;
         let now = Clock::system().now();
-        let found = Scene { target, facts: &facts, now }.found(purpose);
-        let hash = format!("SELECT encode(sha256(convert_to({}, 'UTF8')), 'hex')", literal(&facts::text_of(&facts)));
-        let fingerprint = text(&admin.row(&hash).await?, 0)?.to_owned();
+        let mut found = Scene { target, facts: &facts, now }.found(purpose);
+        // What is left of a dump of several databases.
+        for other in facts::others(&facts, target) {
+            let its = facts::only_of(facts::read(admin, &other).await?, &other, target);
+            let more = Scene { target: &other, facts: &its, now }.found(purpose);
+            found.steps.extend(more.steps);
+            found.notes.extend(more.notes);
+            facts.extend(its);
+        }
+        let fingerprint = target::hash(admin, &facts::text_of(&facts)).await?;
         Ok(RecoveryPlan { service: self.id().clone(), purpose, fingerprint, steps: found.steps, notes: found.notes })
     }
 

@@ -41,6 +41,34 @@ pub(crate) struct Preflight<'a> {
 pub(crate) struct Findings {
     pub(crate) missing: Vec<String>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) room: Room,
+}
+
+/// The space that a restore takes while the old data is still there, and that which is free. Databases may be on several
+/// file systems: the one with the most free space
+/// is compared, so that nothing is missing by mistake.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Room {
+    needed_bytes: u64,
+    /// Nothing if it is not known.
+    free_bytes: Option<u64>,
+}
+
+impl Room {
+    /// Takes that of another database of the same restore to it.
+    pub(crate) fn add(&mut self, other: Self) {
+        if other.free_bytes.is_some() {
+            self.needed_bytes = self.needed_bytes.saturating_add(other.needed_bytes);
+            self.free_bytes = self.free_bytes.into_iter().chain(other.free_bytes).max();
+        }
+    }
+
+    /// What is missing, if it is too little.
+    pub(crate) fn missing(self) -> Option<String> {
+        let Self { needed_bytes, free_bytes } = self;
+        let free = free_bytes.filter(|free| *free < needed_bytes)?;
+        Some(format!("free space on the server: about {needed_bytes} bytes are needed, {free} are there"))
+    }
 }
 
 impl Preflight<'_> {
@@ -162,14 +190,12 @@ impl Preflight<'_> {
             Some(target) if self.dumped.selection.is_all() => target.size_bytes.max(dumped),
             _ => dumped.saturating_mul(BYTES_PER_DUMPED),
         };
-        let Some(free) = self.free_bytes().await? else {
+        let free_bytes = self.free_bytes().await?;
+        if free_bytes.is_none() {
             let what = "how much space is free on the server can't be seen from here: about";
             found.warnings.push(format!("{what} {needed} bytes are needed"));
-            return Ok(());
-        };
-        if free < needed {
-            found.missing.push(format!("free space on the server: about {needed} bytes are needed, {free} are there"));
         }
+        found.room = Room { needed_bytes: needed, free_bytes };
         Ok(())
     }
 

@@ -40,9 +40,11 @@ impl Selection {
         if schemas.is_empty() && tables.is_empty() {
             return Ok(Self::default());
         }
+        let is_schema = |entry: &&Entry| entry.kind == "SCHEMA";
         let mut chooser = Chooser {
             entries,
             by_id: entries.iter().map(|entry| (entry.dump_id, entry)).collect(),
+            schemas: entries.iter().rev().filter(is_schema).map(|entry| (entry.tag.as_str(), entry.dump_id)).collect(),
             whole: BTreeSet::new(),
             wanted: BTreeSet::new(),
             left_out: BTreeSet::new(),
@@ -78,6 +80,8 @@ impl Selection {
 struct Chooser<'a> {
     entries: &'a [Entry],
     by_id: BTreeMap<i32, &'a Entry>,
+    /// The entries that make schemas, by name.
+    schemas: BTreeMap<&'a str, i32>,
     /// What was chosen, with its rows.
     whole: BTreeSet<i32>,
     /// What is taken: the chosen, what belongs to it, and what it needs.
@@ -189,8 +193,7 @@ impl Chooser<'_> {
                 self.wanted.insert(*id);
             }
         }
-        let is_schema = |other: &&Entry| other.kind == "SCHEMA" && Some(other.tag.as_str()) == entry.schema.as_deref();
-        self.wanted.extend(self.entries.iter().find(is_schema).map(|schema| schema.dump_id));
+        self.wanted.extend(entry.schema.as_deref().and_then(|schema| self.schemas.get(schema)));
     }
 
     fn kind(&self, id: i32) -> &str {

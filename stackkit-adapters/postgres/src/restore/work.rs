@@ -11,7 +11,7 @@ use crate::layout::{DataFile, DatabaseLayout};
 
 /// What a comment at the start of a data entry says where rows find their partition by themselves
 /// (`pg_dump --load-via-partition-root`): then a table's rows are in more than one entry.
-const VIA_ROOT: &str = "-- load via partition root ";
+pub(crate) const VIA_ROOT: &str = "-- load via partition root ";
 
 /// How many bytes of `COPY` text a server takes in in a microsecond of one core, measured at 85 MB/s with a primary key
 /// to come. The other figures are relative to it.
@@ -134,6 +134,8 @@ struct Builder<'a> {
     done_by: BTreeMap<i32, usize>,
     /// Steps whose needs are the entry's, to be looked up when every entry has its step.
     open: Vec<(usize, Vec<i32>)>,
+    /// The last step of large objects.
+    blobs_step: Option<usize>,
     work: Work,
 }
 
@@ -149,6 +151,7 @@ impl<'a> Builder<'a> {
             bytes_of: BTreeMap::new(),
             done_by: BTreeMap::new(),
             open: Vec::new(),
+            blobs_step: None,
             work,
         };
         let sizes: BTreeMap<i32, u64> = layout.tables.iter().map(|file| (file.dump_id, bytes(file))).collect();
@@ -263,14 +266,13 @@ impl<'a> Builder<'a> {
     /// All archives of large objects belong to the first entry of their kind: what depends on another waits for all.
     fn blobs(&mut self, entry: &Entry) {
         let of_all = "BLOBS";
-        let known = self.work.steps.iter().position(|step| matches!(step, Step::Blobs(_)));
-        if known.is_none() && entry.kind == of_all {
+        if self.blobs_step.is_none() && entry.kind == of_all {
             for archive in 0..self.layout.blobs.len() {
                 let node = Node { weight: SMALL_WEIGHT, ..Node::default() };
-                self.push(Step::Blobs(archive), node);
+                self.blobs_step = Some(self.push(Step::Blobs(archive), node));
             }
         }
-        if let Some(step) = self.work.steps.iter().rposition(|step| matches!(step, Step::Blobs(_))) {
+        if let Some(step) = self.blobs_step {
             self.done_by.insert(entry.dump_id, step);
         }
     }

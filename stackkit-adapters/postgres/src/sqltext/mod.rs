@@ -13,7 +13,7 @@ use crate::options::{Owners, Strategy};
 use crate::plan::{Begun, KEPT_AS, STAGING, STRATEGY};
 use crate::restore::stale;
 use crate::service::Postgres;
-use crate::swap::Swap;
+use crate::swap::{Pair, Swap};
 use crate::target;
 use crate::wire::Wire;
 use text::Text;
@@ -135,14 +135,17 @@ impl Postgres {
         let admin = target::open_admin(self.config()).await.map_err(old)?;
         let database = self.config().database.as_str();
         let replaced = target::find(&admin, database).await.map_err(old)?;
-        let swap = Swap { service: self, admin: &admin, database, staging, kept_as, old_data: plan.old_data };
-        swap.create(replaced.as_ref().map_or(OPTIONS, |replaced| &replaced.options)).await.map_err(old)?;
+        let pair = Pair {
+            database: database.to_owned(),
+            staging: staging.to_owned(),
+            kept_as: kept_as.to_owned(),
+            replaces: replaced.is_some(),
+        };
+        let swap = Swap { service: self, admin: &admin, pairs: vec![pair], old_data: plan.old_data };
+        let options = replaced.map_or_else(|| OPTIONS.to_owned(), |replaced| replaced.options);
+        swap.create(&[options]).await.map_err(old)?;
         let run = async {
             let mut report = self.run_text(&mut text, staging).await?;
-            if replaced.is_none() {
-                swap.rename_staging().await?;
-                return Ok(report);
-            }
             swap.copy_properties().await?;
             let warnings = swap.run().await?;
             report.restored = swap.settle_old(report.restored.with_warnings(warnings)).await;

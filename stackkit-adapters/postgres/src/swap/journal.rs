@@ -40,6 +40,9 @@ pub(crate) enum State {
 pub(crate) struct Staged {
     /// The name that it shall have.
     pub(crate) target: String,
+    /// The database of the handle that restores it along with others, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) of: Option<String>,
     /// The database that has that name; none if there is none.
     pub(crate) target_oid: Option<String>,
     /// The name that the replaced one shall have.
@@ -57,6 +60,9 @@ pub(crate) struct Staged {
 pub(crate) struct Replaced {
     /// The name that it had.
     pub(crate) target: String,
+    /// As [`Staged::of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) of: Option<String>,
     /// When it was replaced.
     pub(crate) replaced: Timestamp,
     /// The service of the stack, as whose restore.
@@ -72,6 +78,15 @@ pub(crate) struct Replaced {
 impl Journal {
     pub(crate) fn new(state: State) -> Self {
         Self { stackkit: VERSION, state }
+    }
+
+    /// The database whose name it is about, and that of the handle that restored it along with others.
+    pub(crate) fn about(&self) -> (&str, Option<&str>) {
+        let (target, of) = match &self.state {
+            State::Filling(staged) | State::Ready(staged) => (&staged.target, &staged.of),
+            State::Replaced(replaced) => (&replaced.target, &replaced.of),
+        };
+        (target, of.as_deref())
     }
 
     /// The journal in a comment, if it is one that this version can read.
@@ -122,6 +137,7 @@ mod tests {
     fn replaced(comment: Option<&str>) -> Journal {
         Journal::new(State::Replaced(Replaced {
             target: "shop".to_owned(),
+            of: None,
             replaced: Timestamp::UNIX_EPOCH,
             by: "orders".to_owned(),
             comment: comment.map(str::to_owned),

@@ -1,4 +1,4 @@
-//! Which of the two databases it became, after the connection was lost; and cleaning up over another connection.
+//! Which of the databases they became, after the connection was lost; and cleaning up over another connection.
 
 use std::time::Duration;
 
@@ -47,14 +47,16 @@ impl Own {
 
 impl Swap<'_> {
     /// Finds out what became of a swap whose connection was lost with `error`. Gives warnings if it was done.
-    pub(super) async fn settle(&self, own: &Own, oids: &Oids, error: Error) -> Result<Vec<String>> {
+    pub(super) async fn settle(&self, own: &Own, oids: &[Oids], error: Error) -> Result<Vec<String>> {
         let deadline = Clock::system().deadline(SETTLE_WAIT);
-        match self.holder(own, deadline).await {
-            Ok(Some(holder)) if holder == oids.staging => {
+        match self.holders(own, deadline).await {
+            Ok(holders) if holders.iter().zip(oids).all(|(holder, oids)| holder.as_ref() == Some(&oids.staging)) => {
                 Ok(vec!["the connection was lost in the swap, which was done".to_owned()])
             }
-            Ok(holder) if holder == oids.target => Err(error.with_target(TargetState::Old)),
-            Ok(_another) => Err(error.with_target(TargetState::Unknown)),
+            Ok(holders) if holders.iter().zip(oids).all(|(holder, oids)| *holder == oids.target) => {
+                Err(error.with_target(TargetState::Old))
+            }
+            Ok(_others) => Err(error.with_target(TargetState::Unknown)),
             Err(second) => {
                 tracing::error!(error = %second.chain(), "the server was lost in the swap");
                 Err(error
@@ -64,8 +66,8 @@ impl Swap<'_> {
         }
     }
 
-    /// The database that has the target's name once the lost session is gone.
-    async fn holder(&self, own: &Own, deadline: Instant) -> Result<Option<String>> {
+    /// The databases that have the targets' names once the lost session is gone.
+    async fn holders(&self, own: &Own, deadline: Instant) -> Result<Vec<Option<String>>> {
         let session = self.reopen(deadline).await?;
         while !own.end(&session).await? {
             if Clock::system().instant() >= deadline {
@@ -73,13 +75,17 @@ impl Swap<'_> {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        target::oid(&session, self.database).await
+        let mut holders = Vec::with_capacity(self.pairs.len());
+        for pair in &self.pairs {
+            holders.push(target::oid(&session, &pair.database).await?);
+        }
+        Ok(holders)
     }
 
     /// Another connection, as soon as there can be one.
     async fn reopen(&self, deadline: Instant) -> Result<Session> {
         loop {
-            match target::open_admin(self.service.config()).await {
+            match self.helper().await {
                 Err(error) if error.mends_by_waiting() && Clock::system().instant() < deadline => {}
                 opened => return opened,
             }
@@ -100,7 +106,7 @@ impl Swap<'_> {
     }
 
     async fn drop_over(&self, admin: &Session, name: &str) -> Result<()> {
-        match name == self.staging {
+        match self.pairs.iter().any(|pair| pair.staging == name) {
             true => target::drop_staging(self.service.config(), admin, name).await,
             false => target::drop_database(admin, name).await,
         }

@@ -40,6 +40,7 @@ impl Postgres {
             Preflight { service: self, admin: &admin, server: &server, dumped: &dumped, source, target: Some(&target) };
         let found = preflight.run().await?;
         plan.missing.extend(found.missing);
+        plan.missing.extend(found.room.missing());
         plan.warnings.extend(found.warnings);
         self.add_objects(&mut plan, &dumped, &admin).await?;
         Ok(plan)

@@ -42,13 +42,21 @@ pub(super) async fn write(job: &Job<'_>, out: Writer<'_>) -> Result<ExportReport
     let mut report = job.report();
     let mut plain = Plain { job, script: Script::default(), groups: BTreeMap::new(), out };
     plain.put(HEAD.as_bytes()).await?;
+    let mut is_left_out = false;
     for pass in [Pass::First, Pass::Grants, Pass::Last] {
         let mut entries = job.entries().await?;
         while let Some(entry) = entries.next().await? {
-            if Pass::of(&entry) == Some(pass) {
-                plain.entry(entry, &mut report).await?;
+            match Pass::of(&entry) {
+                Some(of_entry) if of_entry == pass => plain.entry(entry, &mut report).await?,
+                None if pass == Pass::First && entry.kind != LEFT_OUT[0] => is_left_out = true,
+                _ => {}
             }
         }
+    }
+    if is_left_out {
+        let what =
+            "settings, grants and comment of the database itself are not in the text, which runs in one that is there";
+        report.warnings.push(what.to_owned());
     }
     Ok(report)
 }

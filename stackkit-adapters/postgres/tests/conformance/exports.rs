@@ -178,12 +178,14 @@ async fn an_export_as_sql_runs_through_psql() {
         .await
         .expect("SQL");
     let directory = tempfile::tempdir().expect("a directory");
+    server.execute_in("shop", "comment on database shop is 'a shop'").await.expect("a comment");
     let (dump, path) = (directory.path().join("shop.dump"), directory.path().join("shop.sql"));
     pg_dump(&server, &["-Fc"], &dump).await;
     let archive = Archive::open(&dump).await.expect("an archive");
     let options = ExportOptions::new(ExportFormat::Plain);
     let report = export(&archive, &options, ExportTo::Path(path.clone())).await.expect("an export");
     assert_eq!((report.tables, report.large_objects), (8, 8));
+    assert!(report.warnings.iter().any(|warning| warning.contains("of the database itself")), "{:?}", report.warnings);
     server.create_database("again").await.expect("a database");
     let psql = tool(&server, "psql").args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", "--output=/dev/null"]);
     let psql = psql.arg("--file").arg(&path).arg(format!("--dbname={}", server.url_of("again")));

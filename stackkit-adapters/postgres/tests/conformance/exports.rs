@@ -1,5 +1,7 @@
 //! Exports, read by the vendor's tools.
 
+use std::path::Path;
+
 use libtest_mimic::Completion;
 use stackkit_core::ErrorKind;
 use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
@@ -181,19 +183,30 @@ async fn an_export_as_sql_runs_through_psql() {
     server.execute_in("shop", "comment on database shop is 'a shop'").await.expect("a comment");
     let (dump, path) = (directory.path().join("shop.dump"), directory.path().join("shop.sql"));
     pg_dump(&server, &["-Fc"], &dump).await;
-    let archive = Archive::open(&dump).await.expect("an archive");
+    written_as_sql(&dump, &path).await;
+    runs_through_psql(&server, &path).await;
+    assert_eq!(content(&server, "again").await, content(&server, "shop").await);
+    assert_eq!(rights(&server, "again").await, rights(&server, "shop").await);
+}
+
+async fn written_as_sql(dump: &Path, path: &Path) {
+    let archive = Archive::open(dump).await.expect("an archive");
     let options = ExportOptions::new(ExportFormat::Plain);
-    let report = export(&archive, &options, ExportTo::Path(path.clone())).await.expect("an export");
+    let report = export(&archive, &options, ExportTo::Path(path.to_owned())).await.expect("an export");
     assert_eq!((report.tables, report.large_objects), (8, 8));
     assert!(report.warnings.iter().any(|warning| warning.contains("of the database itself")), "{:?}", report.warnings);
+}
+
+async fn rights(server: &PostgresServer, database: &str) -> Vec<Vec<Option<String>>> {
+    let sql = "select relowner::regrole::text, relacl::text from pg_class where relname in ('bytes', 'events') \
+        order by relname";
+    server.query_in(database, sql).await.expect("rights")
+}
+
+/// Runs the text in the fresh database `again`.
+async fn runs_through_psql(server: &PostgresServer, path: &Path) {
     server.create_database("again").await.expect("a database");
-    let psql = tool(&server, "psql").args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", "--output=/dev/null"]);
-    let psql = psql.arg("--file").arg(&path).arg(format!("--dbname={}", server.url_of("again")));
+    let psql = tool(server, "psql").args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", "--output=/dev/null"]);
+    let psql = psql.arg("--file").arg(path).arg(format!("--dbname={}", server.url_of("again")));
     psql.output(TOOL_TIMEOUT).await.unwrap_or_else(|error| panic!("psql: {}", error.chain()));
-    assert_eq!(content(&server, "again").await, content(&server, "shop").await);
-    let rights = "select relowner::regrole::text, relacl::text from pg_class where relname in ('bytes', 'events') order by relname";
-    assert_eq!(
-        server.query_in("again", rights).await.expect("rights"),
-        server.query_in("shop", rights).await.expect("rights")
-    );
 }

@@ -11,7 +11,7 @@ use stackkit_core::backup::{
     TargetState, VendorInfo,
 };
 use stackkit_core::process::Tool;
-use stackkit_core::{BackupProvider, ErrorKind, Result, async_trait};
+use stackkit_core::{BackupProvider, Error, ErrorKind, Result, async_trait};
 use stackkit_fixtures::PostgresFixture;
 use stackkit_postgres::{Owners, Postgres, PostgresDump, PostgresRestore, Strategy};
 
@@ -175,15 +175,27 @@ async fn a_new_database_leaves_the_old_one_alone() {
     let target = with(&service, PostgresRestore::new().with_strategy(Strategy::IntoNew(name.clone())).with_jobs(3));
     let plan = target.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
     assert!(!plan.is_destructive(), "{plan}");
-    let error = service.restore(plan, &memory, &RestoreContext::new()).await.expect_err("another strategy");
-    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)), "{error:?}");
+    is_stale(&service.restore(plan, &memory, &RestoreContext::new()).await.expect_err("another strategy"));
     let restored = restore(&target, &memory, &report).await.expect("a restore");
     assert_eq!((restored.census, restored.old_data_kept_as), (report.census.clone(), None));
     assert_eq!(content(&postgres, &name).await, before);
     assert_eq!(service.census().await.expect("a census"), report.census);
-    let plan = target.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    the_name_is_taken(&target, &memory).await;
+    removed(&postgres, &name).await;
+}
+
+async fn the_name_is_taken(target: &Postgres, memory: &Memory) {
+    let plan = target.plan_restore(memory, &RestoreOptions::new()).await.expect("a plan");
     assert!(plan.missing.iter().any(|missing| missing.contains("exists")), "{plan}");
-    postgres.server().execute_in("postgres", &format!("drop database {name} with (force)")).await.expect("dropped");
+}
+
+fn is_stale(error: &Error) {
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Incompatible, Some(TargetState::Old)), "{error:?}");
+}
+
+async fn removed(postgres: &PostgresFixture, database: &str) {
+    let drop = format!("drop database {database} with (force)");
+    postgres.server().execute_in("postgres", &drop).await.expect("dropped");
 }
 
 /// A source that notes what is read of it.
@@ -225,14 +237,17 @@ async fn one_table_is_restored_without_reading_the_others() {
     assert_eq!(restored.census.count("objects.tables"), 1, "{:?}", restored.census);
     let wanted: BTreeSet<String> = plan.artifacts.iter().map(ToString::to_string).collect();
     assert_eq!(*source.opened.lock().expect("no panic"), wanted);
+    removed(&postgres, &name).await;
+    other_choices_are_told(&service, &source).await;
+}
 
+async fn other_choices_are_told(service: &Postgres, source: &Counting) {
     let schema = PostgresRestore::new().only_schemas(["Schr\u{e4}g \"zitiert\""]);
-    let plan = with(&service, schema).plan_restore(&source, &RestoreOptions::new()).await.expect("a plan");
+    let plan = with(service, schema).plan_restore(source, &RestoreOptions::new()).await.expect("a plan");
     assert_eq!(plan.artifacts.len(), 3, "{:?}", plan.artifacts);
-    let unknown = with(&service, PostgresRestore::new().only_tables(["nowhere"]));
-    let error = unknown.plan_restore(&source, &RestoreOptions::new()).await.expect_err("no such table");
+    let unknown = with(service, PostgresRestore::new().only_tables(["nowhere"]));
+    let error = unknown.plan_restore(source, &RestoreOptions::new()).await.expect_err("no such table");
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    postgres.server().execute_in("postgres", &format!("drop database {name} with (force)")).await.expect("dropped");
 }
 
 async fn owners_are_mapped_or_skipped() {

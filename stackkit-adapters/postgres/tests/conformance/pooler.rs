@@ -129,9 +129,12 @@ async fn session_mode() -> Outcome {
 
 /// The rows of an answer.
 fn rows(messages: &[SimpleQueryMessage]) -> Vec<&SimpleQueryRow> {
-    let row = |message| match message {
-        &SimpleQueryMessage::Row(ref row) => Some(row),
-        _ => None,
-    };
     messages.iter().filter_map(row).collect()
+}
+
+fn row(message: &SimpleQueryMessage) -> Option<&SimpleQueryRow> {
+    match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    }
 }

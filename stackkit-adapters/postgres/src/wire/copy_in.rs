@@ -10,7 +10,7 @@ use super::{CHUNK_BYTES, Wire, odd};
 use crate::error::{PostgresError, Reply};
 
 /// What the server's log says of a copy whose source failed.
-const COPY_FAIL: &[u8] = b"f\0\0\0\x20the data to copy can't be read\0";
+const COPY_FAIL: &[u8] = b"f\0\0\0\x23the data to copy can't be read\0";
 
 /// A tag and a length.
 const HEADER_BYTES: usize = 5;

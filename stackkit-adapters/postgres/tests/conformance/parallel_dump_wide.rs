@@ -334,7 +334,7 @@ async fn a_dropped_run_leaves_no_session() {
         "select count(*) from pg_stat_activity where datname = '{}' and application_name = 'stackkit'",
         postgres.database()
     );
-    let busy = format!("{sessions} and query like '%public.slow%' and state = 'active'");
+    let busy = format!("{sessions} and query like 'SAVEPOINT%slow%' and state = 'active'");
     let count = async |sql: &str| postgres.query(sql).await.expect("a count")[0][0].clone().expect("a number");
     let reading = async || (count(&busy).await != "0").then_some(());
     let sink = Memory::default();

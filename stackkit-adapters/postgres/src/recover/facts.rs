@@ -74,6 +74,19 @@ pub(super) fn only_of(mut facts: Vec<Fact>, target: &str, by: &str) -> Vec<Fact>
     facts
 }
 
+/// Without what restores of other databases left or are filling: what becomes of it changes no plan for this one.
+pub(super) fn concerning(mut facts: Vec<Fact>, target: &str) -> Vec<Fact> {
+    let is_anothers = |fact: &Fact| {
+        let journal = fact.comment.as_deref().and_then(Journal::read);
+        journal.is_some_and(|journal| {
+            let (about, of) = journal.about();
+            about != target && of != Some(target)
+        })
+    };
+    facts.retain(|fact| fact.name == target || !is_anothers(fact));
+    facts
+}
+
 /// Everything that a plan depends on, as one text.
 pub(super) fn text_of(facts: &[Fact]) -> String {
     let line = |fact: &Fact| format!("{:?}", (&fact.name, &fact.oid, &fact.comment, fact.is_open, fact.is_locked));
@@ -276,6 +289,14 @@ mod tests {
             old_data,
             keep_until,
         }))
+    }
+
+    #[test]
+    fn restores_of_other_databases_change_no_plan() {
+        let own = || vec![fact("shop", None), fact("shop__sk_STAMP", filling("shop"))];
+        let mut facts = own();
+        facts.push(fact("crm__sk_STAMP", filling("crm")));
+        assert_eq!(concerning(facts, "shop"), own());
     }
 
     /// The steps as words, in order, and the number of notes.

@@ -71,7 +71,7 @@ impl Postgres {
 
     async fn find_with(&self, admin: &Session, purpose: RecoveryPurpose) -> Result<RecoveryPlan> {
         let target = self.recovered();
-        let mut facts = facts::read(admin, target).await?;
+        let mut facts = facts::concerning(facts::read(admin, target).await?, target);
         let now = Clock::system().now();
         let mut found = Scene { target, facts: &facts, now }.found(purpose);
         // What is left of a dump of several databases.

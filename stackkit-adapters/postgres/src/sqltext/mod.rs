@@ -43,7 +43,7 @@ impl Postgres {
     /// its own ([`Strategy::IntoNew`]). Reads the text to its end and changes nothing.
     ///
     /// ```no_run
-    /// # async fn example() -> stackkit_core::Result<()> {
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// use stackkit_core::backup::RestoreOptions;
     /// use stackkit_postgres::{Postgres, TrustedSql};
     /// use tokio::fs::File;

@@ -61,7 +61,7 @@ async fn archive(data: ArtifactReader) -> Result<Inspection> {
         }
         contents.note(&entry);
     }
-    let places = archive::scan(toc.into_input(), header.int_bytes).await?;
+    let places = archive::scan(toc.into_input(), header.int_bytes, None).await?;
     if let Some(id) = with_data.iter().find(|id| !places.contains_key(id)) {
         return Err(Error::integrity("the archive lacks the data of an entry").with_context("toc_id", id));
     }

@@ -1,6 +1,6 @@
 //! The data of a custom archive: blocks behind the table of contents.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use stackkit_core::{Error, Result};
 
@@ -38,15 +38,24 @@ pub(super) async fn head(input: &mut Input, int_bytes: usize) -> Result<Option<(
     Ok(Some((block, id)))
 }
 
-/// Where the data of each entry begins, found by reading all of it from where `input` stands.
+/// Where the data of each entry begins, found by reading it from where `input` stands: to the end, or as far as those that
+/// are `wanted`.
+///
+/// What follows the last wanted one is not looked at: from 16 on `pg_dump -Fc > FILE` leaves a second table of contents there. It
+/// opens standard output for appending (`_allocAH` in `pg_backup_archiver.c`), and then can't write the places into
+/// the first one.
 ///
 /// # Errors
 /// `Integrity` if it is damaged or cut.
-pub(crate) async fn scan(mut input: Input, int_bytes: usize) -> Result<HashMap<i32, u64>> {
+pub(crate) async fn scan(
+    mut input: Input,
+    int_bytes: usize,
+    mut wanted: Option<HashSet<i32>>,
+) -> Result<HashMap<i32, u64>> {
     let mut places = HashMap::new();
-    loop {
+    while wanted.as_ref().is_none_or(|wanted| !wanted.is_empty()) {
         let place = input.position();
-        let Some((block, id)) = head(&mut input, int_bytes).await? else { return Ok(places) };
+        let Some((block, id)) = head(&mut input, int_bytes).await? else { break };
         places.entry(id).or_insert(place);
         match block {
             Block::Data => skip(&mut input, int_bytes).await?,
@@ -56,7 +65,11 @@ pub(crate) async fn scan(mut input: Input, int_bytes: usize) -> Result<HashMap<i
                 }
             }
         }
+        if let Some(wanted) = &mut wanted {
+            wanted.remove(&id);
+        }
     }
+    Ok(places)
 }
 
 /// Leaves all blocks of one stream behind.

@@ -79,7 +79,11 @@ impl<'a> Foreign<'a> {
             && learned.blobs.iter().all(|(_, _, at)| at.is_some());
         let places = match is_known {
             true => HashMap::new(),
-            false => custom::scan(learned.data, learned.header.int_bytes).await?,
+            false => {
+                let wanted = learned.tables.iter().map(|table| table.file.dump_id);
+                let wanted = wanted.chain(learned.blobs.iter().map(|(id, _, _)| *id)).collect();
+                custom::scan(learned.data, learned.header.int_bytes, Some(wanted)).await?
+            }
         };
         let at = |id: i32, known: Option<u64>| known.or_else(|| places.get(&id).copied()).ok_or_else(|| absent(id));
         let mut builder = Builder::default();

@@ -20,14 +20,19 @@ const HOLDERS_SHOWN: usize = 5;
 const TABLES: &str = "\
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, \
         EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
-            AND d.objid = c.oid AND d.deptype = 'e') AS member, \
-        has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE') AS readable \
+            AND d.objid = c.oid AND d.deptype = 'e') AS member \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
-        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+    WHERE c.relkind IN ('r', 'p')";
+
+/// The condition on `c` and `n` that what users made fulfils, and what they keep in an extension's.
+pub(super) const USERS_OWN: &str = "\
+    c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
         AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
             AND d.objid = c.oid AND d.deptype = 'e') \
             OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))";
+
+/// The SQLSTATE of a right that is missing.
+pub(super) const DENIED: &str = "42501";
 
 /// What a scan of each table has before it: pages, bytes beside them, the access method, and which rows are the user's.
 const FACTS: &str = "\
@@ -57,7 +62,6 @@ pub(super) struct Table {
     pub(super) is_unlogged: bool,
     /// Whether an extension made it.
     pub(super) is_member: bool,
-    pub(super) is_readable: bool,
 }
 
 impl Table {
@@ -69,7 +73,6 @@ impl Table {
             is_partitioned: value(row, 3)? == "p",
             is_unlogged: value(row, 4)? == "u",
             is_member: value(row, 5)? == "t",
-            is_readable: value(row, 6)? == "t",
         })
     }
 
@@ -94,7 +97,7 @@ pub(super) struct Facts {
 /// The tables to lock, as the transaction sees them.
 pub(super) async fn tables(wire: &mut Wire, condition: Option<&str>) -> Result<Vec<Table>> {
     let condition = condition.map_or_else(String::new, |condition| format!("AND {condition}"));
-    let rows = wire.rows(&format!("{TABLES} {condition} ORDER BY 2, 3")).await?;
+    let rows = wire.rows(&format!("{TABLES} AND {USERS_OWN} {condition} ORDER BY 2, 3")).await?;
     rows.iter().map(Table::read).collect()
 }
 
@@ -145,16 +148,6 @@ fn with_holders(error: Error, mut holders: Vec<String>) -> Error {
     match holders.is_empty() {
         true => error,
         false => error.with_context("blockers", holders.join(", ")),
-    }
-}
-
-/// The names of tables that the role may not read.
-pub(super) fn unreadable(tables: &[Table], error: Error) -> Error {
-    let names: Vec<String> =
-        tables.iter().filter(|table| !table.is_readable).take(HOLDERS_SHOWN).map(Table::sql).collect();
-    match names.is_empty() {
-        true => error,
-        false => error.with_context("tables", names.join(", ")),
     }
 }
 

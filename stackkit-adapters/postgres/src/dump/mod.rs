@@ -15,6 +15,7 @@ mod one;
 mod parallel;
 mod pg_dump;
 mod pin;
+mod rights;
 mod table;
 mod toc;
 mod units;

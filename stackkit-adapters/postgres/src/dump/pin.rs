@@ -9,7 +9,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 use super::catalog::{self, Table};
 use super::dumper::Dumper;
 use super::toc::Toc;
-use super::{PIN_TRIES, Server, filter};
+use super::{PIN_TRIES, Server, filter, rights};
 use crate::archive::text::encode;
 use crate::config::PostgresConfig;
 use crate::sql::literal;
@@ -66,7 +66,7 @@ impl Pin {
                     drop(toc);
                     tries -= 1;
                     if tries == 0 || !self.is_waited_for().await? {
-                        return Err(error);
+                        return Err(rights::of_tool(&mut self.wire, config, error).await);
                     }
                     self.wire.execute(b"ROLLBACK").await?;
                     let (snapshot, position, tables) = pin(&mut self.wire, config, server.standby).await?;
@@ -104,7 +104,8 @@ async fn pin(wire: &mut Wire, config: &PostgresConfig, standby: bool) -> Result<
             Ok(_tables_came) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => last = error,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                return Err(catalog::unreadable(&tables, error));
+                wire.execute(b"ROLLBACK").await?;
+                return Err(rights::named(wire, error, condition.as_deref()).await);
             }
             Err(error) if catalog::is_locked(&error) => {
                 wire.execute(b"ROLLBACK").await?;

@@ -10,7 +10,7 @@ use super::plan::{RecoveryAction, RecoveryPurpose, RecoveryStep, RemoveOld};
 use crate::client::{Session, number, text};
 use crate::plan::{OLD_MARK, STAGING_MARK, STAMP_BYTES};
 use crate::sql::literal;
-use crate::swap::journal::{Journal, LOCK_CLASS, State};
+use crate::swap::journal::{Journal, LOCK_CLASS, MARK, State};
 
 /// One database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub(super) async fn read(admin: &Session, target: &str) -> Result<Vec<Fact>> {
              THEN pg_database_size(d.oid) END \
          FROM pg_database d, LATERAL (SELECT shobj_description(d.oid, 'pg_database') AS comment) c \
          WHERE d.datname = {name} OR starts_with(d.datname, {staging}) OR starts_with(d.datname, {old}) \
-             OR starts_with(c.comment, '{{\"stackkit\":') ORDER BY 1",
+             OR starts_with(c.comment, {mark}) ORDER BY 1",
+        mark = literal(MARK),
         name = literal(target),
         staging = literal(&format!("{target}{STAGING_MARK}")),
         old = literal(&format!("{target}{OLD_MARK}")),
@@ -77,14 +78,23 @@ pub(super) fn only_of(mut facts: Vec<Fact>, target: &str, by: &str) -> Vec<Fact>
 /// Without what restores of other databases left or are filling: what becomes of it changes no plan for this one.
 pub(super) fn concerning(mut facts: Vec<Fact>, target: &str) -> Vec<Fact> {
     let is_anothers = |fact: &Fact| {
-        let journal = fact.comment.as_deref().and_then(Journal::read);
-        journal.is_some_and(|journal| {
-            let (about, of) = journal.about();
-            about != target && of != Some(target)
-        })
+        let comment = fact.comment.as_deref()?;
+        if let Some(unreadable) = Journal::unreadable(comment) {
+            return Some(!is_named_after(fact, target) && unreadable.target.as_deref() != Some(target));
+        }
+        let journal = Journal::read(comment)?;
+        let (about, of) = journal.about();
+        Some(about != target && of != Some(target))
     };
+    let is_anothers = |fact: &Fact| is_anothers(fact).unwrap_or(false);
     facts.retain(|fact| fact.name == target || !is_anothers(fact));
     facts
+}
+
+/// Whether a restore of this target would have given the database its name.
+fn is_named_after(fact: &Fact, target: &str) -> bool {
+    let rest = fact.name.strip_prefix(target);
+    rest.is_some_and(|rest| rest.starts_with(STAGING_MARK) || rest.starts_with(OLD_MARK))
 }
 
 /// Everything that a plan depends on, as one text.
@@ -111,6 +121,10 @@ impl Scene<'_> {
     pub(super) fn found(&self, purpose: RecoveryPurpose) -> Found {
         let mut found = Found::default();
         for fact in self.facts.iter().filter(|fact| fact.name != self.target) {
+            if let Some(note) = unreadable(fact) {
+                found.notes.push(note);
+                continue;
+            }
             match purpose {
                 RecoveryPurpose::Recovery => self.recover(fact, &mut found),
                 RecoveryPurpose::RemovalOfOld(which) => self.remove(fact, which, &mut found),
@@ -138,8 +152,11 @@ impl Scene<'_> {
     }
 
     /// The time in the name of a database without a journal, which versions before the journal named after this
-    /// target. A name that was cut is not taken for one.
+    /// target. A name that was cut is not taken for one; and none is where a journal can't be read, which may be about it.
     fn stamp_only<'f>(&self, fact: &'f Fact, mark: &str) -> Option<&'f str> {
+        if self.facts.iter().any(|fact| unreadable(fact).is_some()) {
+            return None;
+        }
         let stamp = stamp(&fact.name, mark).filter(|_| fact.comment.as_deref().and_then(Journal::read).is_none())?;
         (fact.name.len() == self.target.len() + mark.len() + stamp.len() && fact.name.starts_with(self.target))
             .then_some(stamp)
@@ -231,6 +248,23 @@ impl Scene<'_> {
     }
 }
 
+/// What to do about a database whose journal says what this version does not know: by its name alone it would be taken
+/// for something that may go.
+fn unreadable(fact: &Fact) -> Option<String> {
+    let unreadable = Journal::unreadable(fact.comment.as_deref()?)?;
+    let name = &fact.name;
+    Some(match unreadable.is_newer {
+        true => format!(
+            "the database {name} is left alone: a newer version of stackkit restored it, and its journal (the database's \
+             comment) can't be read by this one; recover it with that version"
+        ),
+        false => format!(
+            "the database {name} is left alone: its journal (the database's comment) can't be read, as another version of \
+             stackkit wrote it or somebody changed it; recover it with that version, or look what it holds and drop it by hand"
+        ),
+    })
+}
+
 fn step(action: RecoveryAction, fact: &Fact, reason: String) -> RecoveryStep {
     let (database, oid) = (fact.name.clone(), fact.oid.clone());
     RecoveryStep { action, database, oid, size_bytes: fact.size_bytes, reason }
@@ -297,6 +331,29 @@ mod tests {
         let mut facts = own();
         facts.push(fact("crm__sk_STAMP", filling("crm")));
         assert_eq!(concerning(facts, "shop"), own());
+    }
+
+    #[test]
+    fn what_a_newer_version_left_is_told_and_stays() {
+        let newer = |name: &str, target: &str| {
+            let comment = format!(r#"{{"stackkit":2,"state":"staged","target":"{target}"}}"#);
+            Fact { comment: Some(comment), ..fact(name, None) }
+        };
+        for name in ["shop__sk_STAMP", "shop__old_STAMP"] {
+            let facts = [fact("shop", None), newer(name, "shop")];
+            for purpose in [RecoveryPurpose::Recovery, RecoveryPurpose::RemovalOfOld(RemoveOld::All)] {
+                assert_eq!(found(&facts, purpose), (String::new(), 1), "{name}");
+                let notes = Scene { target: "shop", facts: &facts, now: Timestamp::UNIX_EPOCH }.found(purpose).notes;
+                assert!(notes[0].contains("recover it with that version"), "{notes:?}");
+            }
+        }
+        let halves = [closed("shop__old_STAMP"), newer("shop__sk_STAMP", "shop")];
+        assert_eq!(recovered(&halves), (String::new(), 1), "nothing is named back in its place");
+        let live = [closed("shop"), newer("shop__sk_STAMP", "shop")];
+        assert_eq!(recovered(&live), (String::new(), 1), "a swap of another version may have closed it");
+        let others = || vec![newer("crm__sk_STAMP", "crm")];
+        assert_eq!(concerning(others(), "shop"), []);
+        assert_eq!(concerning(others(), "crm").len(), 1);
     }
 
     /// The steps as words, in order, and the number of notes.

@@ -11,6 +11,9 @@ use crate::sql::{identifier, literal};
 /// The form of the journal that this version writes and reads.
 const VERSION: u32 = 1;
 
+/// What every journal begins with.
+pub(crate) const MARK: &str = "{\"stackkit\":";
+
 /// The first key of the advisory locks of restores, `skpg`: whoever holds the second one, the hash of a staging
 /// database's name, is filling that database.
 pub(crate) const LOCK_CLASS: i32 = 0x736b_7067;
@@ -21,6 +24,14 @@ pub(crate) struct Journal {
     stackkit: u32,
     #[serde(flatten)]
     pub(crate) state: State,
+}
+
+/// A journal that says something else than this version knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    pub(crate) is_newer: bool,
+    /// The database whose name it is about, if it says that as this version does.
+    pub(crate) target: Option<String>,
 }
 
 /// What the database is.
@@ -94,6 +105,21 @@ impl Journal {
         serde_json::from_str(comment).ok().filter(|journal: &Self| journal.stackkit == VERSION)
     }
 
+    /// The journal in a comment that is one and that this version can't read: another version wrote it, or somebody
+    /// changed it.
+    pub(crate) fn unreadable(comment: &str) -> Option<Unreadable> {
+        if !comment.starts_with(MARK) || Self::read(comment).is_some() {
+            return None;
+        }
+        let value: serde_json::Value = serde_json::from_str(comment).unwrap_or_default();
+        let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let version = value.get("stackkit").and_then(serde_json::Value::as_u64);
+        Some(Unreadable {
+            is_newer: version.is_some_and(|version| version > u64::from(VERSION)),
+            target: text("target"),
+        })
+    }
+
     /// The statement that makes it the comment of `database`.
     pub(crate) fn statement(&self, database: &str) -> Result<String> {
         let json = serde_json::to_string(self)
@@ -155,6 +181,18 @@ mod tests {
         for other in ["", "orders of the shop", "{}", r#"{"stackkit":1}"#, &json.replace(":1,", ":2,")] {
             assert_eq!(Journal::read(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_journal_of_another_version_is_known_as_one() {
+        let json = serde_json::to_string(&replaced(None)).expect("JSON");
+        assert_eq!(Journal::unreadable(&json), None);
+        assert_eq!(Journal::unreadable("orders of the shop"), None);
+        let found = |is_newer, target: Option<&str>| Some(Unreadable { is_newer, target: target.map(str::to_owned) });
+        assert_eq!(Journal::unreadable(&json.replace(":1,", ":2,")), found(true, Some("shop")));
+        assert_eq!(Journal::unreadable(r#"{"stackkit":2}"#), found(true, None));
+        assert_eq!(Journal::unreadable(&json.replace("replaced\"", "parked\"")), found(false, Some("shop")));
+        assert_eq!(Journal::unreadable(r#"{"stackkit":1,"state":"#), found(false, None));
     }
 
     #[test]

@@ -138,6 +138,11 @@ async fn all_the_same(server: &PostgresServer, ways: &[(&str, &[&str])]) {
     let path = directory.path().join("custom.pipe");
     std::fs::write(&path, bytes).expect("a file");
     same("custom.pipe", &expected, &path).await;
+    // From 16 on the tool adds a second table of contents to a file that a shell opened.
+    let path = directory.path().join("custom.redirected");
+    let shell = Tool::new("/bin/sh").args(["-c", r#""$0" -Fc "$1" > "$2""#]).arg(server.bin_dir().join("pg_dump"));
+    shell.arg(url).arg(&path).output(TOOL_TIMEOUT).await.expect("an archive");
+    same("custom.redirected", &expected, &path).await;
 }
 
 pub(crate) async fn same(name: &str, expected: &BTreeMap<String, Vec<u8>>, path: &Path) {

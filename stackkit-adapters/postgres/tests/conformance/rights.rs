@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = cases![
     shadowed_functions_are_not_called,
     two_connections_are_enough_for_a_dump,
     what_a_dump_may_not_read_is_named,
+    a_sequence_that_may_not_be_read_is_named_with_its_grant,
 ];
 
 /// A role of its own for the case, and the service that logs in as it.
@@ -59,10 +60,12 @@ async fn a_table_that_may_not_be_read_is_named() {
         )
         .await
         .expect("tables");
-    let (_role, service) = role(&postgres, "").await;
+    let (role, service) = role(&postgres, "").await;
     let error = service.begin(&DumpContext::new()).await.map(drop).expect_err("a right is missing");
     assert_eq!((error.kind(), error.code()), (ErrorKind::PermissionDenied, Some("42501")), "{error:?}");
     assert!(error.to_string().contains("shut 'it") && !error.to_string().contains("open"), "{error}");
+    let grant = format!("grant=GRANT SELECT ON TABLE public.\"shut 'it\" TO {role}");
+    assert!(error.to_string().contains(&grant), "{error}");
 }
 
 async fn row_security_fails_a_dump() {
@@ -148,7 +151,7 @@ async fn two_connections_are_enough_for_a_dump() {
     }
 }
 
-/// A sequence, a large object, a table of an extension's settings: no rows are left out in silence.
+/// A sequence, a large object, a table, one in a schema that is closed: no rows are left out in silence.
 async fn what_a_dump_may_not_read_is_named() {
     let postgres = stackkit_fixtures::postgres().await.expect("a server");
     let (_role, service) = role(&postgres, "").await;
@@ -158,12 +161,41 @@ async fn what_a_dump_may_not_read_is_named() {
         ("create sequence shut", "shut", "drop sequence shut"),
         ("select lo_create(4711)", "4711", "select lo_unlink(4711)"),
         ("create table \"shut \"\" it\" (x int)", "shut \"\" it", "drop table \"shut \"\" it\""),
+        (
+            "create schema shut; create table shut.t (x serial)",
+            "GRANT USAGE ON SCHEMA shut TO",
+            "drop schema shut cascade",
+        ),
     ] {
         postgres.execute(make).await.expect(make);
         let error = dump(&service).await.map(drop).expect_err(make);
-        assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ToolFailed), "{make}: {error:?}");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{make}: {error:?}");
         assert!(error.chain().to_string().contains(named), "{make}: {}", error.chain());
         postgres.execute(unmake).await.expect(unmake);
     }
+    dump(&service).await.expect("all may be read");
+}
+
+/// `pg_dump` only says it in words; the grants that the error names are all that was missing.
+async fn a_sequence_that_may_not_be_read_is_named_with_its_grant() {
+    let postgres = stackkit_fixtures::postgres().await.expect("a server");
+    let (role, service) = role(&postgres, "").await;
+    let setup = format!(
+        "create table t (x serial, \"it's\" int generated always as identity); create sequence unrelated; \
+         grant select on t, unrelated to {role}"
+    );
+    postgres.execute(&setup).await.expect("a table");
+    let filtered = PostgresDump::new().only_tables(["public.t"]);
+    for options in [filtered, PostgresDump::new()] {
+        let service = Postgres::new(service.config().clone().with_dump(options));
+        let error = service.begin(&DumpContext::new()).await.map(drop).expect_err("a right is missing");
+        assert_eq!((error.kind(), error.code()), (ErrorKind::PermissionDenied, Some("42501")), "{error:?}");
+        let context: Vec<_> = error.context().collect();
+        assert!(context.contains(&("sequences", "public.\"t_it's_seq\", public.t_x_seq")), "{error}");
+        assert!(!error.to_string().contains("unrelated"), "{error}");
+    }
+    let error = service.begin(&DumpContext::new()).await.map(drop).expect_err("a right is missing");
+    let grants = error.context().find(|(key, _)| *key == "grant").expect("the grants").1.to_owned();
+    postgres.execute(&grants).await.expect("the grants as they are");
     dump(&service).await.expect("all may be read");
 }

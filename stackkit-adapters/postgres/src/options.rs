@@ -236,7 +236,9 @@ pub enum Strategy {
     IntoNew(String),
     /// Into the target itself, in one transaction by one connection: what the dump holds is dropped and made again, what it
     /// does not hold stays. Needs ownership of what is replaced, not the right to create databases. What is replaced is
-    /// locked against everybody until the end. Subscriptions are refused.
+    /// locked against everybody until the end, and the plan is refused as stale if it was written to before that. Rows and
+    /// census are compared before the commit. Subscriptions, rows of an extension's tables and dumps that are not in UTF-8
+    /// are missing in the plan.
     InPlaceSingleTransaction,
 }
 

@@ -6,6 +6,7 @@ use crate::census;
 use crate::client::{Session, number, text};
 use crate::config::PostgresConfig;
 use crate::sql::{identifier, literal};
+use crate::wire::{Wire, value};
 
 /// Databases to be connected to while another one is created, renamed or dropped.
 const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
@@ -27,6 +28,16 @@ const IS_TEMPLATE: &str = "42809";
 /// and event triggers may refuse. Only superusers may turn those off.
 const PREPARE_DROP: &str = "SET default_transaction_read_only = off; \
     SELECT set_config('session_replication_role', 'replica', false) WHERE current_setting('is_superuser') = 'on'";
+
+/// The number of the session's database, and whether its large objects may be read.
+const WHICH: &str = "SELECT oid, has_table_privilege('pg_largeobject', 'SELECT') FROM pg_database \
+    WHERE datname = current_database()";
+
+/// What large objects there are.
+const BLOBS_MADE: &str = "pg_largeobject_metadata";
+
+/// The bytes of large objects.
+const BLOBS: &str = "pg_largeobject";
 
 /// How many tables are looked at in one round trip.
 const TABLES_PER_QUERY: usize = 64;
@@ -59,7 +70,7 @@ const CATALOGS: [&str; 32] = [
     "pg_extension",
     "pg_foreign_data_wrapper",
     "pg_foreign_server",
-    "pg_largeobject_metadata",
+    BLOBS_MADE,
     "pg_operator",
     "pg_publication",
     "pg_publication_rel",
@@ -162,32 +173,55 @@ pub(crate) async fn fingerprint(config: &PostgresConfig) -> Result<String> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(ABSENT.to_owned()),
         Err(error) => return Err(error),
     };
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-        SELECT oid, has_table_privilege('pg_largeobject', 'SELECT') FROM pg_database \
-        WHERE datname = current_database()";
-    let row = session.row(begin).await?;
+    let row = session.row(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {WHICH}")).await?;
     let mut tables: Vec<String> = CATALOGS.iter().map(ToString::to_string).collect();
     if text(&row, 1)? == "t" {
-        tables.push("pg_largeobject".to_owned());
+        tables.push(BLOBS.to_owned());
     }
     let relations = census::relations(&session).await?;
     tables.extend(relations.iter().map(|relation| format!("ONLY {}", relation.sql())));
     let mut facts = vec![text(&row, 0)?.to_owned()];
     for batch in tables.chunks(TABLES_PER_QUERY) {
-        let one =
-            |table: &String| format!("SELECT count(*) || ' ' || coalesce(sum(xmin::text::bigint), 0) FROM {table}");
-        let sql: Vec<String> = batch.iter().map(one).collect();
-        for (table, row) in batch.iter().zip(session.rows(&sql.join(";")).await?) {
+        for (table, row) in batch.iter().zip(session.rows(&written(batch)).await?) {
             facts.push(format!("{table} {}", text(&row, 0)?));
         }
     }
     hash(&session, &facts.join("\n")).await
 }
 
+/// [`fingerprint`] of a part: the rows of `tables`, as SQL calls them, those of large objects if `blobs`, and every object of
+/// the database. As the statements of the transaction see them that is open on `wire`.
+pub(crate) async fn fingerprint_of(wire: &mut Wire, tables: &[String], blobs: bool) -> Result<String> {
+    let first = wire.rows(WHICH).await?.pop().unwrap_or_default();
+    let catalogs = CATALOGS.iter().filter(|catalog| blobs || **catalog != BLOBS_MADE).map(ToString::to_string);
+    let mut all: Vec<String> = catalogs.collect();
+    if blobs && value(&first, 1)? == "t" {
+        all.push(BLOBS.to_owned());
+    }
+    all.extend(tables.iter().map(|table| format!("ONLY {table}")));
+    let mut facts = vec![value(&first, 0)?.to_owned()];
+    for batch in all.chunks(TABLES_PER_QUERY) {
+        for (table, row) in batch.iter().zip(wire.rows(&written(batch)).await?) {
+            facts.push(format!("{table} {}", value(&row, 0)?));
+        }
+    }
+    let row = wire.rows(&hash_of(&facts.join("\n"))).await?.pop().unwrap_or_default();
+    Ok(value(&row, 0)?.to_owned())
+}
+
+/// The query that tells how many rows each of `tables` has and what wrote them.
+fn written(tables: &[String]) -> String {
+    let one = |table: &String| format!("SELECT count(*) || ' ' || coalesce(sum(xmin::text::bigint), 0) FROM {table}");
+    tables.iter().map(one).collect::<Vec<_>>().join(";")
+}
+
 /// A hash of what identifies something, by the server.
 pub(crate) async fn hash(session: &Session, facts: &str) -> Result<String> {
-    let hash = format!("SELECT encode(sha256(convert_to({}, 'UTF8')), 'hex')", literal(facts));
-    Ok(text(&session.row(&hash).await?, 0)?.to_owned())
+    Ok(text(&session.row(&hash_of(facts)).await?, 0)?.to_owned())
+}
+
+fn hash_of(facts: &str) -> String {
+    format!("SELECT encode(sha256(convert_to({}, 'UTF8')), 'hex')", literal(facts))
 }
 
 /// Whether a fingerprint is that of a database that does not exist.

@@ -24,6 +24,8 @@ mod health;
 mod hostile;
 #[path = "conformance/in_place.rs"]
 mod in_place;
+#[path = "conformance/in_place_locks.rs"]
+mod in_place_locks;
 #[path = "conformance/inventory.rs"]
 mod inventory;
 #[path = "conformance/load.rs"]
@@ -110,6 +112,7 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(load::CASES);
     further.extend(hostile::CASES);
     further.extend(in_place::CASES);
+    further.extend(in_place_locks::CASES);
     further.extend(physical::CASES);
     further.extend(maintenance::CASES);
     further.extend(swap::CASES);

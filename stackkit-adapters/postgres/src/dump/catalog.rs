@@ -122,7 +122,13 @@ pub(super) async fn units(wire: &mut Wire) -> Result<BTreeMap<u32, String>> {
 
 /// `error`, a lock that was not to be had, with who has it.
 pub(super) async fn name_holders(wire: &mut Wire, error: Error) -> Error {
-    let Ok(rows) = wire.rows(HOLDERS).await else { return error };
+    name_holders_by(wire, HOLDERS, error).await
+}
+
+/// [`name_holders`] where a query of its own finds them: what is locked, the process, its application, and whether it has
+/// the lock or waits for it.
+pub(crate) async fn name_holders_by(wire: &mut Wire, query: &str, error: Error) -> Error {
+    let Ok(rows) = wire.rows(query).await else { return error };
     let text = |row: &Row, index: usize| row.get(index)?.as_ref().map(|bytes| decode(bytes));
     let shown = |row: &Row| holder([0, 1, 2, 3].map(|index| text(row, index)));
     with_holders(error, rows.iter().filter_map(shown).collect())
@@ -173,6 +179,6 @@ pub(super) async fn lock(wire: &mut Wire, tables: &[Table]) -> Result<()> {
 }
 
 /// Whether a failed lock was only not to be had now.
-pub(super) fn is_locked(error: &Error) -> bool {
+pub(crate) fn is_locked(error: &Error) -> bool {
     error.kind() == ErrorKind::Busy && error.code() == Some("55P03")
 }

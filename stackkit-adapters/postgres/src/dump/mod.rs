@@ -30,6 +30,7 @@ use crate::options::Engine;
 use crate::service::Postgres;
 use crate::tools::Version;
 
+pub(crate) use catalog::{is_locked, name_holders_by};
 pub(crate) use copy::copy_out_of;
 pub(crate) use pg_dump::{ARTIFACT, FORMAT};
 pub(crate) use pin::reader;

@@ -13,6 +13,11 @@ use crate::archive::Entry;
 use crate::config::PostgresConfig;
 use crate::dump::{copy_out_of, reader};
 use crate::layout::{DataFile, DatabaseLayout};
+use crate::wire::Wire;
+
+/// Why rows are not compared with the hashes of a dump.
+pub(crate) const OTHER_VERSION: &str = "the rows were counted and not compared: the dump is of another version, which \
+    may print values differently";
 
 /// What is compared.
 pub(crate) struct Rereading<'a> {
@@ -49,23 +54,19 @@ impl Rereading<'_> {
     /// # Errors
     /// `Integrity`, naming a table with other rows than were dumped.
     pub(crate) async fn compare(&self) -> Result<Vec<String>> {
-        let (mut sums, readings, mut warnings) = self.plan()?;
-        for (sum, hash) in self.read(readings).await? {
-            sums[sum].found = sums[sum].found.wrapping_add(hash);
+        let (sums, readings, warnings) = self.plan()?;
+        let found = self.read(readings).await?;
+        settle(sums, found, warnings)
+    }
+
+    /// [`compare`](Self::compare) over one connection, which sees what its own transaction did.
+    pub(crate) async fn compare_on(&self, wire: &mut Wire) -> Result<Vec<String>> {
+        let (sums, readings, warnings) = self.plan()?;
+        let mut found = Vec::with_capacity(readings.len());
+        for reading in readings {
+            found.push(read(wire, &reading).await?);
         }
-        for sum in sums {
-            let is_even = sum.columns.windows(2).all(|pair| pair[0] == pair[1]);
-            if sum.found == sum.expected {
-                continue;
-            }
-            if is_even {
-                let error = Error::integrity("a restored table has not the rows that were dumped");
-                return Err(error.with_context("table", sum.table));
-            }
-            let why = "its partitions have their columns in different orders, and rows may have moved between them";
-            warnings.push(format!("the rows around {} were counted and not compared: {why}", sum.table));
-        }
-        Ok(warnings)
+        settle(sums, found, warnings)
     }
 
     fn plan(&self) -> Result<(Vec<Sum>, Vec<Reading>, Vec<String>)> {
@@ -109,15 +110,40 @@ impl Rereading<'_> {
             let mut wire = reader(self.config, self.database, &self.layout.encoding).await?;
             let mut found = Vec::new();
             while let Some(reading) = next() {
-                let mut copy = wire.copy_out(&reading.statement, true).await?;
-                while copy.chunk().await?.is_some() {}
-                let (_rows, hash) = copy.counted();
-                found.push((reading.sum, hash.unwrap_or_default()));
+                found.push(read(&mut wire, &reading).await?);
             }
             Ok::<_, Error>(found)
         });
         Ok(try_join_all(work).await?.concat())
     }
+}
+
+/// The hash of the rows of one reading, with its sum.
+async fn read(wire: &mut Wire, reading: &Reading) -> Result<(usize, u64)> {
+    let mut copy = wire.copy_out(&reading.statement, true).await?;
+    while copy.chunk().await?.is_some() {}
+    let (_rows, hash) = copy.counted();
+    Ok((reading.sum, hash.unwrap_or_default()))
+}
+
+/// Compares what was found with what was dumped.
+fn settle(mut sums: Vec<Sum>, found: Vec<(usize, u64)>, mut warnings: Vec<String>) -> Result<Vec<String>> {
+    for (sum, hash) in found {
+        sums[sum].found = sums[sum].found.wrapping_add(hash);
+    }
+    for sum in sums {
+        let is_even = sum.columns.windows(2).all(|pair| pair[0] == pair[1]);
+        if sum.found == sum.expected {
+            continue;
+        }
+        if is_even {
+            let error = Error::integrity("a restored table has not the rows that were dumped");
+            return Err(error.with_context("table", sum.table));
+        }
+        let why = "its partitions have their columns in different orders, and rows may have moved between them";
+        warnings.push(format!("the rows around {} were counted and not compared: {why}", sum.table));
+    }
+    Ok(warnings)
 }
 
 /// The hash that the dump has of a table's rows.

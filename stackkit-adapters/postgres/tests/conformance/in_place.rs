@@ -30,16 +30,16 @@ pub(crate) const CASES: &[Case] = cases![
 /// How long a case waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn in_place() -> PostgresRestore {
+pub(crate) fn in_place() -> PostgresRestore {
     PostgresRestore::new().with_strategy(Strategy::InPlaceSingleTransaction)
 }
 
-fn with(service: &Postgres, options: PostgresRestore) -> Postgres {
+pub(crate) fn with(service: &Postgres, options: PostgresRestore) -> Postgres {
     let dump = PostgresDump::new().with_engine(Engine::Parallel).with_jobs(2);
     Postgres::new(service.config().clone().with_dump(dump).with_restore(options))
 }
 
-async fn one(postgres: &PostgresFixture, sql: &str) -> String {
+pub(crate) async fn one(postgres: &PostgresFixture, sql: &str) -> String {
     postgres.query(sql).await.expect(sql)[0][0].clone().unwrap_or_default()
 }
 

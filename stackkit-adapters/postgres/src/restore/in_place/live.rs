@@ -31,7 +31,7 @@ const BY_KIND: [(&str, &str); 14] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Live {
     class: String,
-    oid: String,
+    pub(super) oid: String,
     /// As `DROP` calls it.
     pub(crate) kind: String,
     /// As SQL calls it.
@@ -44,6 +44,10 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn drop(&self) -> String {
         format!("DROP {} IF EXISTS {} CASCADE", self.kind, self.name)
+    }
+
+    pub(super) fn is_relation(&self) -> bool {
+        !matches!(self.kind.as_str(), "TYPE" | "DOMAIN" | "ROUTINE" | "AGGREGATE")
     }
 
     fn is_table(&self) -> bool {
@@ -59,6 +63,8 @@ pub(crate) struct Dependent {
     pub(crate) what: String,
     /// The statement that makes it again; foreign keys only.
     pub(crate) again: Option<String>,
+    /// Its name if it is a table, whose rows go with it.
+    pub(super) table: Option<String>,
 }
 
 impl Dependent {
@@ -70,8 +76,8 @@ impl Dependent {
 }
 
 /// The relations, types and routines of `parts` that are there. Tables first: the sequence of an identity column goes with
-/// its table, and not without it.
-pub(crate) async fn objects(wire: &mut Wire, parts: &Parts<'_>) -> Result<Vec<Live>> {
+/// its table, and not without it. Sizes are told if `sized`: measuring a table waits for who has locked it.
+pub(crate) async fn objects(wire: &mut Wire, parts: &Parts<'_>, sized: bool) -> Result<Vec<Live>> {
     let pairs = |names: &[(&str, &str)]| {
         let pair = |(schema, name): &(&str, &str)| format!("({}, {})", literal(schema), literal(name));
         // No list may be empty; no object has an empty name.
@@ -83,7 +89,7 @@ pub(crate) async fn objects(wire: &mut Wire, parts: &Parts<'_>) -> Result<Vec<Li
             SELECT 'pg_class'::regclass AS class, c.oid, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN \
                 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, \
                 format('%I.%I', n.nspname, c.relname) AS name, c.relowner AS owner, \
-                CASE WHEN c.relkind IN ('r', 'm') THEN pg_total_relation_size(c.oid) ELSE 0 END AS bytes \
+                CASE WHEN {sized} AND c.relkind IN ('r', 'm') THEN pg_total_relation_size(c.oid) ELSE 0 END AS bytes \
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND (n.nspname, c.relname) IN ({relations}) \
             UNION ALL SELECT 'pg_type'::regclass, t.oid, CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, \
@@ -91,9 +97,11 @@ pub(crate) async fn objects(wire: &mut Wire, parts: &Parts<'_>) -> Result<Vec<Li
             FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
             WHERE (n.nspname, t.typname) IN ({types}) AND (t.typrelid = 0 \
                 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')) \
-            UNION ALL SELECT 'pg_proc'::regclass, p.oid, 'ROUTINE', s.name, p.proowner, 0 \
+            UNION ALL SELECT 'pg_proc'::regclass, p.oid, CASE p.prokind WHEN 'a' THEN 'AGGREGATE' ELSE 'ROUTINE' END, s.name, \
+                p.proowner, 0 \
             FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, LATERAL (SELECT format('%I.%I(%s)', \
-                n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS name) s \
+                n.nspname, p.proname, CASE WHEN p.prokind = 'a' AND p.pronargs = 0 THEN '*' \
+                ELSE pg_get_function_identity_arguments(p.oid) END) AS name) s \
             WHERE s.name IN ({routines})) \
         SELECT class::oid, oid, kind, name, pg_has_role(owner, 'USAGE'), bytes FROM found f WHERE NOT EXISTS ( \
             SELECT FROM pg_depend d WHERE d.classid = f.class AND d.objid = f.oid AND d.deptype = 'e') \
@@ -115,19 +123,6 @@ fn live(row: &Row) -> Result<Live> {
         is_owned: value(row, 4)? == "t",
         size_bytes: value(row, 5)?.parse().unwrap_or_default(),
     })
-}
-
-/// Locks the tables among `objects`, so that nothing more can come to hang on them.
-pub(crate) async fn lock(wire: &mut Wire, objects: &[Live]) -> Result<()> {
-    let tables: Vec<String> =
-        objects.iter().filter(|live| live.kind == "TABLE").map(|live| format!("ONLY {}", live.name)).collect();
-    match tables.is_empty() {
-        true => Ok(()),
-        false => {
-            let sql = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
-            wire.execute(sql.as_bytes()).await
-        }
-    }
 }
 
 /// What would go with `objects`: what hangs on them, directly or through others, and neither belongs to one of them (an
@@ -152,7 +147,9 @@ pub(crate) async fn dependents(wire: &mut Wire, objects: &[Live], parts: &Parts<
                 WHERE g.class = 'pg_rewrite'::regclass AND r.oid = g.oid AND r.rulename = '_RETURN') x) \
         SELECT g.class::regclass::text, pg_describe_object(g.class, g.oid, 0), \
             CASE k.contype WHEN 'f' THEN format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', k.conrelid::regclass, \
-                k.conname, pg_get_constraintdef(k.oid)) END \
+                k.conname, pg_get_constraintdef(k.oid)) END, \
+            (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                WHERE g.class = 'pg_class'::regclass AND c.oid = g.oid AND c.relkind IN ('r', 'p')) \
         FROM gone g LEFT JOIN pg_constraint k ON g.class = 'pg_constraint'::regclass AND k.oid = g.oid \
             AND k.conparentid = 0 \
         WHERE NOT EXISTS (SELECT FROM own o WHERE o.class = g.class AND o.oid = g.oid) \
@@ -162,17 +159,23 @@ pub(crate) async fn dependents(wire: &mut Wire, objects: &[Live], parts: &Parts<
     );
     let mut found = Vec::new();
     for row in wire.rows(&sql).await? {
-        let again = row.get(2).is_some_and(Option::is_some).then(|| value(&row, 2)).transpose()?;
         let dependent = Dependent {
             class: value(&row, 0)?.to_owned(),
             what: value(&row, 1)?.to_owned(),
-            again: again.map(str::to_owned),
+            again: optional(&row, 2)?,
+            table: optional(&row, 3)?,
         };
         if !dependent.is_made_by(parts) {
             found.push(dependent);
         }
     }
     Ok(found)
+}
+
+/// The text of a value that may be NULL.
+fn optional(row: &Row, index: usize) -> Result<Option<String>> {
+    let is_there = row.get(index).is_some_and(Option::is_some);
+    Ok(is_there.then(|| value(row, index)).transpose()?.map(str::to_owned))
 }
 
 /// The foreign keys of dropped tables to tables that stay: what they are called, and what makes them again.

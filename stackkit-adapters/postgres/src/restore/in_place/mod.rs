@@ -2,17 +2,20 @@
 //! transaction. Until its end everybody else sees the old data, or waits for it.
 
 mod commit;
+mod defaults;
 mod live;
+mod locks;
 mod parts;
 mod plan;
 
 use stackkit_core::backup::{ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service};
 
+use super::hashes::{OTHER_VERSION, Rereading};
 use super::load::Loader;
 use super::script::{Script, Style};
 use super::session::{Loading, named};
-use super::{CONTENT, DIFFERENCES_SHOWN, analyze, stale};
+use super::{CONTENT, DIFFERENCES_SHOWN, analyze, changed, stale};
 use crate::archive::as_layout;
 use crate::census;
 use crate::client::Session;
@@ -22,7 +25,9 @@ use crate::layout::DatabaseLayout;
 use crate::restore::dumped::Dumped;
 use crate::service::Postgres;
 use crate::toc::is_of_server;
+use crate::wire::Wire;
 use live::{Dependent, Live};
+use locks::Barred;
 use parts::Parts;
 
 /// The SQLSTATE of a right that is missing.
@@ -46,6 +51,8 @@ struct InPlace<'a> {
     parts: &'a Parts<'a>,
     expected: Option<&'a Census>,
     style: Style,
+    /// What is replaced, as the plan saw it.
+    fingerprint: &'a str,
 }
 
 impl Postgres {
@@ -61,7 +68,7 @@ impl Postgres {
             None => error.with_target(TargetState::Old),
             Some(_) => error,
         };
-        self.check(&plan, self.config().restore.strategy.as_str()).await.map_err(old)?;
+        self.check_made_for(&plan, self.config().restore.strategy.as_str()).map_err(old)?;
         let source = as_layout(source).await.map_err(old)?;
         let dumped = Dumped::read(source.source(), &self.config().restore).await.map_err(old)?;
         let Some(layout) = &dumped.layout else { return Err(old(stale("the dump has no layout"))) };
@@ -72,9 +79,16 @@ impl Postgres {
             privileges: !restore.skip_privileges,
             sets_path: dumped.toc.sets_path(),
         };
-        let expected = cx.expected.as_ref();
-        let job =
-            InPlace { service: self, source: source.source(), dumped: &dumped, layout, parts: &parts, expected, style };
+        let job = InPlace {
+            service: self,
+            source: source.source(),
+            dumped: &dumped,
+            layout,
+            parts: &parts,
+            expected: cx.expected.as_ref(),
+            style,
+            fingerprint: &plan.fingerprint,
+        };
         let (census, warnings) = job.run().await.map_err(old)?;
         Ok(RestoreReport::new(self.id().clone(), census).with_warnings(warnings))
     }
@@ -85,12 +99,22 @@ impl InPlace<'_> {
         let config = self.service.config();
         let mut loading = Loading::open(config, &config.database, &self.dumped.toc, 1).await?;
         loading.in_transaction = true;
+        match self.replace(&mut loading).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(locks::named(&mut loading.wire, self.parts, Barred::Dropping, error).await),
+        }
+    }
+
+    /// The transaction.
+    async fn replace(&self, loading: &mut Loading) -> Result<(Census, Vec<String>)> {
+        let config = self.service.config();
         // Others hold locks here, unlike in a database that is being filled.
         let wait = config.lock_timeout.as_millis().max(1);
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {wait}");
         loading.wire.execute(begin.as_bytes()).await?;
-        let again = self.drop_old(&mut loading).await?;
-        self.keep(&mut loading).await?;
+        let again = self.drop_old(loading).await?;
+        let defaults = defaults::set_aside(&mut loading.wire, self.parts, self.style.privileges).await?;
+        self.keep(loading).await?;
         let selection = self.parts.selection();
         let loader = Loader {
             config,
@@ -102,24 +126,41 @@ impl InPlace<'_> {
             jobs: 1,
             selection: &selection,
         };
-        loader.fill(std::slice::from_mut(&mut loading)).await?;
+        loader.fill(std::slice::from_mut(loading)).await?;
+        for sql in &defaults {
+            loading.wire.execute(sql.as_bytes()).await?;
+        }
         for (what, sql) in &again {
             let made = loading.wire.execute(sql.as_bytes()).await;
             made.map_err(|error| error.with_context("made_again", what))?;
         }
-        let census = self.compare(&mut loading).await?;
-        let lost = commit::commit(config, &mut loading).await?;
+        let census = self.compare(loading).await?;
+        let lost = commit::commit(config, loading).await?;
         let mut warnings = std::mem::take(&mut loading.warnings);
         warnings.extend(lost);
-        warnings.extend(self.analyze(&mut loading).await);
+        warnings.extend(self.analyze(loading).await);
         Ok((census, warnings))
+    }
+
+    /// Locks every table that is dropped, and refuses the plan if what is dropped is not what it saw. Each statement sees
+    /// what was committed before it, so nothing that was written before the locks is missed.
+    async fn lock_old(&self, wire: &mut Wire) -> Result<(Vec<Live>, Vec<Dependent>)> {
+        let objects = live::objects(wire, self.parts, false).await?;
+        locks::lock(wire, &locks::tables(&objects)).await?;
+        let dependents = live::dependents(wire, &objects, self.parts).await?;
+        locks::lock(wire, &locks::tables_beside(&dependents)).await?;
+        if self.parts.blobs_count() > 0 {
+            locks::lock_blobs(wire).await?;
+        }
+        match locks::fingerprint(wire, self.parts, &objects, &dependents).await? == self.fingerprint {
+            true => Ok((objects, dependents)),
+            false => Err(changed()),
+        }
     }
 
     /// Drops what the dump holds. Gives the foreign keys that are made again in the end.
     async fn drop_old(&self, loading: &mut Loading) -> Result<Vec<(String, String)>> {
-        let objects = live::objects(&mut loading.wire, self.parts).await?;
-        live::lock(&mut loading.wire, &objects).await?;
-        let dependents = live::dependents(&mut loading.wire, &objects, self.parts).await?;
+        let (objects, dependents) = self.lock_old(&mut loading.wire).await?;
         if let Some(first) = dependents.first().filter(|_| !self.service.config().restore.force) {
             let error =
                 Error::new(ErrorKind::Incompatible, "something that the dump does not hold hangs on what it replaces");
@@ -174,6 +215,10 @@ impl InPlace<'_> {
             crate::tools::Version::parse(version).zip(dumped).is_some_and(|(a, b)| a.series() == b.series());
         let has_content = |expected: &Census| expected.digests.keys().any(|name| name.ends_with(CONTENT));
         let digests = same_series && self.expected.is_some_and(has_content);
+        if self.layout.tables.iter().any(|file| file.row_hash.is_some()) {
+            let warnings = self.compare_rows(&mut loading.wire, same_series).await?;
+            loading.warnings.extend(warnings);
+        }
         let found = census::of_transaction(&mut loading.wire, digests).await?;
         // Of a part of a dump, the rows of each table were compared while they were loaded.
         let Some(expected) = self.expected.filter(|_| self.dumped.selection.is_all()) else { return Ok(found) };
@@ -185,6 +230,17 @@ impl InPlace<'_> {
         Err(Error::integrity("the restored data is not what was dumped")
             .with_context("differences", differences.len())
             .with_context("first", shown.join("; ")))
+    }
+
+    /// Compares what the transaction loaded with the hashes that the dump has of it.
+    async fn compare_rows(&self, wire: &mut Wire, same_series: bool) -> Result<Vec<String>> {
+        if !same_series {
+            return Ok(vec![OTHER_VERSION.to_owned()]);
+        }
+        let config = self.service.config();
+        let (layout, toc, selection) = (self.layout, &self.dumped.toc, &self.parts.selection());
+        let rereading = Rereading { config, database: &config.database, layout, toc, selection, jobs: 1 };
+        rereading.compare_on(wire).await
     }
 
     /// After the commit nothing may fail the restore any more.

@@ -17,7 +17,7 @@ const TYPES: [&str; 2] = ["TYPE", "DOMAIN"];
 const ROUTINES: [&str; 3] = ["FUNCTION", "PROCEDURE", "AGGREGATE"];
 
 /// Further kinds that stand by themselves. They are dropped by their own statements, after what may use them.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 18] = [
     "PUBLICATION",
     "STATISTICS",
     "OPERATOR CLASS",
@@ -35,6 +35,7 @@ const OTHERS: [&str; 17] = [
     "SERVER",
     "FOREIGN DATA WRAPPER",
     "PROCEDURAL LANGUAGE",
+    "ACCESS METHOD",
 ];
 
 /// How many large objects are removed in one statement.

@@ -3,7 +3,7 @@
 use stackkit_core::backup::{ArtifactSource, PlannedAction, RestoreAction, RestoreOptions, RestorePlan};
 use stackkit_core::{Error, ErrorKind, Result, Service};
 
-use super::{Dependent, Dumped, Live, Parts, Server, Session, live};
+use super::{Barred, Dependent, Dumped, Live, Parts, Server, Session, live, locks};
 use crate::plan::{Needs, STRATEGY};
 use crate::restore::Preflight;
 use crate::service::Postgres;
@@ -27,11 +27,12 @@ impl Postgres {
         if server.standby {
             return Err(Error::new(ErrorKind::Incompatible, "the server is a standby; restore on its primary"));
         }
-        let mut plan = RestorePlan::new(self.id().clone(), self.kind(), target::fingerprint(config).await?);
+        let mut plan = RestorePlan::new(self.id().clone(), self.kind(), "");
         plan.artifacts = dumped.artifacts(source)?;
         plan.details.insert(STRATEGY.to_owned(), config.restore.strategy.as_str().to_owned());
         let Some(target) = target::find(&admin, &config.database).await? else {
             plan.missing.push(format!("the database {}, which a restore in place restores into", config.database));
+            plan.fingerprint = target::fingerprint(config).await?;
             return Ok(plan);
         };
         let needs = Needs { admin: &admin, contents: Some(&dumped.contents), database: &config.database, force: false };
@@ -55,24 +56,45 @@ impl Postgres {
             plan.missing.push("a dump in UTF-8, or a restore by swap".to_owned());
         }
         let mut wire = Wire::open(config, &config.database).await?;
-        let objects = live::objects(&mut wire, &parts).await?;
+        let found = match Found::look(&mut wire, &parts, dumped.selection.is_all()).await {
+            Ok(found) => found,
+            Err(error) => return Err(locks::named(&mut wire, &parts, Barred::Reading, error).await),
+        };
+        let Found { objects, dependents, keys, fingerprint } = found;
+        plan.fingerprint = fingerprint;
         let strange = objects.iter().filter(|live| !live.is_owned);
         plan.missing.extend(strange.map(|live| format!("ownership of {} {}", live.kind.to_lowercase(), live.name)));
         plan.actions = actions(&objects, &parts);
-        let dependents = live::dependents(&mut wire, &objects, &parts).await?;
-        let keys = match dumped.selection.is_all() {
-            true => Vec::new(),
-            false => live::keys_out(&mut wire, &objects).await?,
-        };
         plan.warnings.push(
             "what is replaced is locked against everybody, readers too, from the first drop to the commit".to_owned(),
         );
-        plan.warnings
-            .extend(keys.into_iter().map(|(what, _)| format!("{what} is made again as it is in the database")));
+        plan.warnings.extend(keys.into_iter().map(|what| format!("{what} is made again as it is in the database")));
         dependents.into_iter().for_each(|dependent| add_dependent(plan, dependent, config.restore.force));
         let locks = parts.relations().len() + parts.blobs_count();
         plan.warnings.extend(lock_table(admin, locks).await?);
         Ok(())
+    }
+}
+
+/// What a restore would replace, as one moment sees it.
+struct Found {
+    objects: Vec<Live>,
+    dependents: Vec<Dependent>,
+    /// Foreign keys of what is replaced to what stays.
+    keys: Vec<String>,
+    fingerprint: String,
+}
+
+impl Found {
+    async fn look(wire: &mut Wire, parts: &Parts<'_>, is_all: bool) -> Result<Self> {
+        wire.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let objects = live::objects(wire, parts, true).await?;
+        let dependents = live::dependents(wire, &objects, parts).await?;
+        let keys = if is_all { Vec::new() } else { live::keys_out(wire, &objects).await? };
+        let fingerprint = locks::fingerprint(wire, parts, &objects, &dependents).await?;
+        wire.execute(b"COMMIT").await?;
+        let keys = keys.into_iter().map(|(what, _again)| what).collect();
+        Ok(Self { objects, dependents, keys, fingerprint })
     }
 }
 
@@ -83,9 +105,6 @@ fn refused(parts: &Parts<'_>) -> Vec<String> {
         match entry.kind.as_str() {
             "SUBSCRIPTION" => refused
                 .push(format!("a restore by swap: the subscription {} can't be dropped in a transaction", entry.tag)),
-            "ACCESS METHOD" => {
-                refused.push(format!("a restore by swap: the access method {} can't be replaced", entry.tag));
-            }
             "TABLE DATA" if parts.is_of_extension(entry) => refused
                 .push(format!("a restore by swap: the rows of {} belong to an extension, which stays", entry.tag)),
             _ => {}

@@ -5,6 +5,7 @@ mod compare;
 mod cutter;
 pub(crate) mod faults;
 mod gate;
+mod in_place;
 mod objects;
 pub(crate) mod odd;
 mod storm;
@@ -23,6 +24,9 @@ pub(crate) const CORE: &[Case] =
 
 pub(crate) const CASES: &[Case] = cases![
     objects::extensions_survive,
+    in_place::every_object_is_put_back_in_place,
+    in_place::every_value_is_put_back_in_place,
+    in_place::extensions_are_put_back_in_place,
     faults::a_connection_cut_anywhere_fails_a_dump,
     faults::a_crashed_server_fails_a_dump,
     faults::global_timeouts_do_not_end_a_dump,

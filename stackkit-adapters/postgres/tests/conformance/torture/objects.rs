@@ -7,7 +7,7 @@ use crate::torture::compare::{Picture, by_hand, pg_restore};
 use crate::torture::{ENGINES, run_if_built, server, service};
 
 /// Where every table of the schema is, in the order of their making.
-const SCHEMA: [&str; 5] = ["types", "icu", "tables", "logic", "outside"];
+pub(super) const SCHEMA: [&str; 5] = ["types", "icu", "tables", "logic", "outside"];
 
 pub(super) async fn every_object_survives() {
     comes_back(&SCHEMA).await;

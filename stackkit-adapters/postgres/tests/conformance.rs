@@ -28,6 +28,8 @@ mod in_place;
 mod in_place_locks;
 #[path = "conformance/inventory.rs"]
 mod inventory;
+#[path = "conformance/large_objects.rs"]
+mod large_objects;
 #[path = "conformance/load.rs"]
 mod load;
 #[path = "conformance/maintenance.rs"]
@@ -107,7 +109,8 @@ fn main() -> ExitCode {
 
 /// What every version runs, and what those run that are tested in full.
 fn trials(extent: Extent) -> Vec<Trial> {
-    let core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
+    let mut core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
+    core.extend([large_objects::CASES, exports::CORE].concat());
     let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
     further.extend(load::CASES);
     further.extend(hostile::CASES);
@@ -142,6 +145,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     };
     let mut trials: Vec<Trial> = cases.into_iter().map(case).collect();
     trials.extend(pooler::trials());
+    let grouped = large_objects::OTHERS.iter();
+    trials.extend(grouped.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
     if extent == Extent::Core {
         return trials;
     }
@@ -153,6 +158,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(Trial::ignorable_test("a_value_that_no_text_holds_is_told", no_text));
     let vectors = || ignorable(torture::odd::vectors_survive);
     trials.push(Trial::ignorable_test("vectors_survive", vectors));
+    let over = || ignorable(torture::later::later_servers_hold_the_same);
+    trials.push(Trial::ignorable_test("later_servers_hold_the_same", over));
     let later = || ignorable(torture::odd::later_versions_read_the_dump);
     trials.push(Trial::ignorable_test("later_versions_read_the_dump", later));
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));

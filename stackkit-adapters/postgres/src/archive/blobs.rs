@@ -94,30 +94,58 @@ pub(super) fn file_name(number: u32) -> String {
 }
 
 /// Reads the list of a folder's large objects, and their sizes: of plain files the file's, else counted.
-pub(super) async fn sizes_of_folder(folder: &Folder, list: &str) -> Result<Sizes> {
-    let mut data = folder.open(list).await?;
-    let (mut sizes, mut line) = (Vec::new(), Vec::new());
+pub(super) async fn sizes_of_folder(folder: &Folder, name: &str) -> Result<Sizes> {
+    let (mut data, mut list) = (folder.open(name).await?, List::default());
     while let Some(piece) = data.next().await? {
+        list.push(&piece)?;
+    }
+    let mut sizes = Vec::new();
+    for number in list.finish()? {
+        sizes.push((number, size_of(folder, number).await?));
+    }
+    Ok(sizes.into())
+}
+
+/// A list of large objects, read piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    numbers: Vec<u32>,
+    line: Vec<u8>,
+}
+
+impl List {
+    /// Reads on.
+    ///
+    /// # Errors
+    /// `Integrity` if it is damaged.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<()> {
         for byte in piece {
-            if byte != b'\n' {
-                line.push(byte);
+            if *byte != b'\n' {
+                self.line.push(*byte);
+                check_line(&self.line)?;
+                continue;
             }
-            if line.len() > LINE_BYTES_MAX {
-                return Err(bad_list());
-            }
-            if byte == b'\n' {
-                let number = number_of(&line)?;
-                line.clear();
-                sizes.push((number, size_of(folder, number).await?));
-                check_count(sizes.len())?;
-            }
+            self.numbers.push(number_of(&self.line)?);
+            self.line.clear();
+            check_count(self.numbers.len())?;
+        }
+        Ok(())
+    }
+
+    /// The numbers that it names.
+    ///
+    /// # Errors
+    /// `Integrity` if it is cut, or empty: without large objects there is no list.
+    pub(crate) fn finish(self) -> Result<Vec<u32>> {
+        match self.line.is_empty() && !self.numbers.is_empty() {
+            true => Ok(self.numbers),
+            false => Err(bad_list()),
         }
     }
-    // Without large objects there is no list.
-    match line.is_empty() && !sizes.is_empty() {
-        true => Ok(sizes.into()),
-        false => Err(bad_list()),
-    }
+}
+
+fn check_line(line: &[u8]) -> Result<()> {
+    if line.len() > LINE_BYTES_MAX { Err(bad_list()) } else { Ok(()) }
 }
 
 async fn size_of(folder: &Folder, number: u32) -> Result<u64> {
@@ -214,5 +242,36 @@ impl Pieces for BlobTar {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8], at_once: usize) -> Result<Vec<u32>> {
+        let mut list = List::default();
+        for piece in bytes.chunks(at_once) {
+            list.push(piece)?;
+        }
+        list.finish()
+    }
+
+    #[test]
+    fn damaged_lists_are_told() {
+        for text in
+            ["", "1 blob_1.dat", "1 blob_2.dat\n", "x blob_x.dat\n", "1\n", "\n", &"1".repeat(LINE_BYTES_MAX + 1)]
+        {
+            assert_eq!(read(text.as_bytes(), 7).expect_err(text).kind(), stackkit_core::ErrorKind::Integrity, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_read_as_written(numbers in proptest::collection::vec(any::<u32>(), 1..50), at_once in 1usize..100) {
+            let sizes: Vec<(u32, u64)> = numbers.iter().map(|number| (*number, 0)).collect();
+            prop_assert_eq!(read(&list(&sizes), at_once).expect("a list"), numbers);
+        }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod text;
 mod toc;
 pub(crate) mod write;
 
+pub(crate) use blobs::List;
 pub(crate) use custom::scan;
 pub(crate) use input::{Input, of_io};
 #[cfg(test)]
@@ -28,6 +29,9 @@ pub(crate) use source::as_layout;
 pub(crate) use toc::TocStream;
 
 use crate::tools::Version;
+
+/// From this version of the format on large objects are described in groups.
+pub(crate) const GROUPS_SINCE: u16 = 116;
 
 /// How an archive is laid out; the byte behind the versions in its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::bundle::Bundle;
 use super::by_hand;
 use super::catalog;
 use super::worker::Work;
-use crate::archive::Entry;
+use crate::archive::{Entry, GROUPS_SINCE};
 use crate::error::PostgresError;
 use crate::layout::formats;
 use crate::wire::{CHUNK_BYTES, Wire, value};
@@ -20,9 +20,6 @@ use crate::wire::{CHUNK_BYTES, Wire, value};
 /// The kinds of entries of large objects: their content, and, from archive 1.16 on, a group of them that is made.
 pub(super) const CONTENT: &str = "BLOBS";
 pub(super) const GROUP: &str = "BLOB METADATA";
-
-/// From this version of the archive on there is an entry for each group of objects.
-const GROUPS_SINCE: u16 = 116;
 
 /// How many objects are read in one go: their sizes are known before their content.
 const BATCH: usize = 250;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use stackkit_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncSeek, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 
+use super::groups::Groups;
 use super::pack::{BLOCK_BYTES, Into, Packer};
-use super::parts::{Blobs, Rows};
+use super::parts::Rows;
 use super::{ExportReport, Job, failed};
 use crate::archive::{Data, Entry, Format, Header, write as format};
 
@@ -34,24 +35,21 @@ pub(super) async fn write(job: &Job<'_>, out: Writer<'_>) -> Result<(ExportRepor
     let mut report = job.report();
     let mut places = Places::new();
     let mut entries = job.entries().await?;
-    let mut has_blobs = false;
+    let mut groups = Groups::new(job.source, job.database, &header);
     while let Some(entry) = entries.next().await? {
         if !entry.has_data {
             continue;
         }
         places.insert(entry.dump_id, out.position);
         match entry.kind.as_str() {
-            "BLOBS" => {
-                // All of them go to the first entry; readers find them by number.
-                let is_first = !std::mem::replace(&mut has_blobs, true);
-                report.large_objects += write_blobs(job, &header, &entry, (is_first, &mut out)).await?;
-            }
+            "BLOBS" => report.large_objects += write_blobs(&header, &entry, &mut groups, &mut out).await?,
             _ => {
                 write_rows(job, &header, &entry, &mut out).await?;
                 report.tables += 1;
             }
         }
     }
+    groups.finish().await?;
     Ok((report, places))
 }
 
@@ -97,17 +95,12 @@ async fn write_rows(job: &Job<'_>, header: &Header, entry: &Entry, out: &mut Out
     out.put(&format::number(0)).await
 }
 
-async fn write_blobs(
-    job: &Job<'_>,
-    header: &Header,
-    entry: &Entry,
-    (is_first, out): (bool, &mut Output<'_>),
-) -> Result<u64> {
+async fn write_blobs(header: &Header, entry: &Entry, groups: &mut Groups<'_>, out: &mut Output<'_>) -> Result<u64> {
     out.put(&[BLOCK_BLOBS]).await?;
     out.put(&format::number(entry.dump_id)).await?;
-    let mut blobs = Blobs::new(job.source, job.database);
+    let mut blobs = groups.of(entry.dump_id).await?;
     let mut count = 0;
-    while is_first && let Some(number) = blobs.next().await? {
+    while let Some(number) = blobs.next().await? {
         count += 1;
         // The vendor counts with a sign.
         out.put(&format::number(number.cast_signed())).await?;

@@ -2,19 +2,16 @@
 
 use std::path::Path;
 
-use stackkit_core::backup::ArtifactName;
-use stackkit_core::{Error, Result};
+use stackkit_core::Result;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncWriteExt, BufWriter};
 
+use super::groups::{Group, Groups};
 use super::pack::{BLOCK_BYTES, Into, Packer, ending};
-use super::parts::{Blobs, Rows};
+use super::parts::Rows;
 use super::{ExportReport, Job, Partial, absent, failed, tempfile_beside};
-use crate::archive::{Data, Entry, Format, Header, write as format};
+use crate::archive::{Data, Entry, Format, GROUPS_SINCE, Header, write as format};
 use crate::layout::TOC;
-
-/// The longest list of large objects that is copied at once: some 100 million of them.
-const LIST_BYTES_MAX: u64 = 4 << 30;
 
 /// Writes the folder beside `path` and renames it.
 pub(super) async fn write(job: &Job<'_>, path: &Path) -> Result<ExportReport> {
@@ -34,16 +31,14 @@ async fn fill(job: &Job<'_>, folder: &Partial) -> Result<ExportReport> {
     let mut report = job.report();
     let mut entries = job.entries().await?;
     let mut bytes = Vec::new();
-    let mut has_blobs = false;
+    let mut groups = Groups::new(job.source, job.database, &header);
     while let Some(entry) = entries.next().await? {
         let file = match (entry.has_data, entry.kind.as_str()) {
             (false, _) => String::new(),
             (true, "BLOBS") => {
                 let name = list_name(&header, entry.dump_id);
-                if !std::mem::replace(&mut has_blobs, true) {
-                    report.large_objects = write_blobs(job, &header, folder, &name).await?;
-                }
-                copy_list(job, folder, &name).await?;
+                let blobs = groups.of(entry.dump_id).await?;
+                report.large_objects += write_blobs(&header, folder, blobs, &name).await?;
                 name
             }
             _ => {
@@ -55,13 +50,14 @@ async fn fill(job: &Job<'_>, folder: &Partial) -> Result<ExportReport> {
         format::entry(&header, &Entry { data: Data::File(file), ..entry }, &mut bytes)?;
         toc.write_all(&bytes).await.map_err(failed)?;
     }
+    groups.finish().await?;
     finish(toc).await?;
     Ok(report)
 }
 
 fn list_name(header: &Header, id: i32) -> String {
     match header.version {
-        ..116 => "blobs.toc".to_owned(),
+        ..GROUPS_SINCE => "blobs.toc".to_owned(),
         _ => format!("blobs_{id}.toc"),
     }
 }
@@ -79,10 +75,9 @@ async fn write_rows(job: &Job<'_>, header: &Header, entry: &Entry, folder: &Part
     Ok(name)
 }
 
-/// Writes all large objects, and the list of them under `name`.
-async fn write_blobs(job: &Job<'_>, header: &Header, folder: &Partial, name: &str) -> Result<u64> {
+/// Writes the large objects of an entry, and the list of them under `name`.
+async fn write_blobs(header: &Header, folder: &Partial, mut blobs: Group<'_, '_>, name: &str) -> Result<u64> {
     let mut list = create(folder, name).await?;
-    let mut blobs = Blobs::new(job.source, job.database);
     let mut count = 0;
     while let Some(number) = blobs.next().await? {
         count += 1;
@@ -98,26 +93,6 @@ async fn write_blobs(job: &Job<'_>, header: &Header, folder: &Partial, name: &st
     }
     finish(list).await?;
     Ok(count)
-}
-
-/// Where the dump has a list for each of several entries, they stay apart: the dump's own list takes the place.
-async fn copy_list(job: &Job<'_>, folder: &Partial, name: &str) -> Result<()> {
-    let artifact = ArtifactName::new(format!("{}{name}", job.database.prefix))?;
-    let path = folder.path.join(name);
-    match job.source.info(&artifact) {
-        Ok(info) if info.plain_bytes <= LIST_BYTES_MAX => {
-            let mut reader = job.source.open(&artifact).await?.take(LIST_BYTES_MAX);
-            let mut out = BufWriter::with_capacity(BLOCK_BYTES, File::create(&path).await.map_err(failed)?);
-            tokio::io::copy(&mut reader, &mut out).await.map_err(failed)?;
-            finish(out).await
-        }
-        Ok(_) => Err(Error::integrity("the list of large objects is impossibly long")),
-        // Only the first entry's list was written, and holds all; those of the others are empty.
-        Err(_absent) => {
-            let out = File::options().append(true).create(true).open(&path).await.map_err(failed)?;
-            out.sync_all().await.map_err(failed)
-        }
-    }
 }
 
 async fn create(folder: &Partial, name: &str) -> Result<BufWriter<File>> {

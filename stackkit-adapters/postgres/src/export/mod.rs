@@ -3,6 +3,7 @@
 mod choose;
 mod custom;
 mod directory;
+mod groups;
 mod pack;
 mod parts;
 mod plain;

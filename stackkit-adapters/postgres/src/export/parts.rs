@@ -61,7 +61,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn other_length() -> Error {
+pub(super) fn other_length() -> Error {
     Error::integrity("a part of the dump is of another length than its list of contents says")
 }
 
@@ -76,11 +76,22 @@ async fn open(source: &dyn ArtifactSource, part: &Part) -> Result<ArtifactReader
     }
 }
 
+/// Where a large object is in a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place<'a> {
+    /// The artifact.
+    pub(super) tar: &'a str,
+    /// Where its bytes begin, and how many there are.
+    pub(super) at: u64,
+    pub(super) bytes: u64,
+}
+
 /// The large objects of a dump, one after the other.
 pub(super) struct Blobs<'a> {
     source: &'a dyn ArtifactSource,
     tars: std::slice::Iter<'a, String>,
-    input: Option<Input>,
+    /// The archive under way.
+    input: Option<(&'a str, Input)>,
     /// How many bytes of the one under way are left, and what fills it up.
     left: u64,
     padding: usize,
@@ -94,10 +105,10 @@ impl<'a> Blobs<'a> {
     /// The number of the next one; nothing behind the last. The one before must have been read to its end.
     pub(super) async fn next(&mut self) -> Result<Option<u32>> {
         loop {
-            let Some(input) = &mut self.input else {
+            let Some((_, input)) = &mut self.input else {
                 let Some(name) = self.tars.next() else { return Ok(None) };
                 let reader = self.source.open(&ArtifactName::new(name.as_str())?).await?;
-                self.input = Some(Input::new(reader, 0));
+                self.input = Some((name, Input::new(reader, 0)));
                 continue;
             };
             let Some((name, bytes)) = tar::member(input).await? else {
@@ -113,9 +124,15 @@ impl<'a> Blobs<'a> {
         }
     }
 
+    /// Where the one under way is, if nothing of it was read.
+    pub(super) fn place(&self) -> Option<Place<'a>> {
+        let (tar, input) = self.input.as_ref()?;
+        Some(Place { tar, at: input.position(), bytes: self.left })
+    }
+
     /// The next bytes of the one under way; nothing at its end.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>> {
-        let Some(input) = &mut self.input else { return Ok(None) };
+        let Some((_, input)) = &mut self.input else { return Ok(None) };
         if self.left == 0 {
             input.exact(std::mem::take(&mut self.padding)).await?;
             return Ok(None);

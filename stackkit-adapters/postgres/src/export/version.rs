@@ -3,10 +3,7 @@
 use stackkit_core::{Error, ErrorKind, Result};
 
 use super::{ExportCompression, ExportOptions};
-use crate::archive::{Compression, Entry, Header, Section, write};
-
-/// From this version on large objects are described in groups.
-const GROUPS_SINCE: u16 = 116;
+use crate::archive::{Compression, Entry, GROUPS_SINCE, Header, Section, write};
 
 /// The header as it is written: its version is that of the reader, if that is older.
 pub(super) fn header(of_dump: &Header, options: &ExportOptions) -> Result<Header> {

@@ -10,12 +10,17 @@ use stackkit_postgres::{
     export,
 };
 
-use crate::archives::{Other, TOOL_TIMEOUT, artifacts, content, pg_dump, pg_restore, same, server, tool};
+use crate::archives::{
+    Other, TOOL_TIMEOUT, artifacts, common_content, content, import, own_server, pg_dump, pg_restore, same, server,
+    tool,
+};
 use crate::memory::dump;
 use crate::{Case, cases};
 
+/// What every version runs.
+pub(crate) const CORE: &[Case] = cases![exports_are_restored_by_their_own_pg_restore];
+
 pub(crate) const CASES: &[Case] = cases![
-    exports_are_restored_by_pg_restore_15,
     an_export_to_a_stream_is_restored,
     one_table_is_exported,
     a_table_that_is_not_there_is_not_exported,
@@ -26,6 +31,8 @@ pub(crate) const CASES: &[Case] = cases![
 /// Cases that need another version than the suite's, and are ignored without it.
 pub(crate) const OTHERS: &[Other] = &[
     ("exports_are_restored_by_pg_restore_17", || Box::pin(exports_are_restored_by_pg_restore_17())),
+    ("a_dump_of_15_is_exported_for_later_versions", || Box::pin(a_dump_of_15_is_exported_for_later_versions())),
+    ("statistics_of_18_leave_and_enter", || Box::pin(statistics_of_18_leave_and_enter())),
     ("a_dump_of_17_is_exported_for_15", || Box::pin(a_dump_of_17_is_exported_for_15())),
 ];
 
@@ -35,7 +42,12 @@ async fn exported_is_restored(server: &PostgresServer, reader: &PostgresServer, 
     let dump = directory.path().join("shop.dump");
     pg_dump(server, &["-Fc"], &dump).await;
     let archive = Archive::open(&dump).await.expect("an archive");
-    let expected = content(server, "shop").await;
+    let is_same_version = server.major() == reader.major();
+    let of_both = async |server: &PostgresServer, database: &str| match is_same_version {
+        true => content(server, database).await,
+        false => common_content(server, database).await,
+    };
+    let expected = of_both(server, "shop").await;
     for (at, options) in ways.iter().enumerate() {
         let path = directory.path().join(format!("export{at}"));
         let report = export(&archive, options, ExportTo::Path(path.clone())).await;
@@ -44,7 +56,7 @@ async fn exported_is_restored(server: &PostgresServer, reader: &PostgresServer, 
         for jobs in ["-j1", "-j4"] {
             let database = format!("export{at}{}", &jobs[1..]);
             pg_restore(reader.bin_dir(), reader, &database, &[jobs], &path).await;
-            assert_eq!(content(reader, &database).await, expected, "{options:?} {jobs}");
+            assert_eq!(of_both(reader, &database).await, expected, "{options:?} {jobs}");
         }
         let again = export(&archive, options, ExportTo::Path(path)).await.expect_err("it is there");
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
@@ -63,9 +75,73 @@ fn ways(major: u32, compressions: &[ExportCompression]) -> Vec<ExportOptions> {
     formats.into_iter().flat_map(ways).collect()
 }
 
-async fn exports_are_restored_by_pg_restore_15() {
+async fn exports_are_restored_by_their_own_pg_restore() {
+    let server = own_server().await;
+    let ways = ways(server.major(), &[ExportCompression::None, ExportCompression::Gzip]);
+    exported_is_restored(&server, &server, &ways).await;
+}
+
+/// The oldest archive format that is written, read by `pg_restore` of every later version.
+async fn a_dump_of_15_is_exported_for_later_versions() -> Completion {
     let server = server(15).await.expect("a server");
-    exported_is_restored(&server, &server, &ways(15, &[ExportCompression::None, ExportCompression::Gzip])).await;
+    let mut read_by = 0;
+    for major in [16, 17, 18] {
+        let Ok(reader) = postgres_server(PostgresOptions::new().with_major(major)).await else { continue };
+        exported_is_restored(&server, &reader, &ways(major, &[ExportCompression::None, ExportCompression::Gzip])).await;
+        read_by += 1;
+    }
+    if read_by == 0 { Completion::ignored_with("no later version is installed") } else { Completion::Completed }
+}
+
+/// What 18 knows about the rows is part of its archives when asked for.
+async fn statistics_of_18_leave_and_enter() -> Completion {
+    let server = match server(18).await {
+        Ok(server) => server,
+        Err(reason) => return Completion::ignored_with(reason),
+    };
+    server.execute_in("shop", "create index on bytes ((f * 2)); analyze").await.expect("statistics");
+    let directory = tempfile::tempdir().expect("a directory");
+    let dump = directory.path().join("shop.dump");
+    pg_dump(&server, &["-Fc", "--statistics"], &dump).await;
+    import(&server, "imported", &dump).await;
+    assert_eq!(content(&server, "imported").await, content(&server, "shop").await);
+
+    let archive = Archive::open(&dump).await.expect("an archive");
+    for format in [ExportFormat::Custom, ExportFormat::Directory] {
+        statistics_are_restored(&server, &archive, format, directory.path()).await;
+    }
+    statistics_are_left_out(&server, &archive, &directory.path().join("for 16")).await;
+    Completion::Completed
+}
+
+async fn statistics_are_restored(server: &PostgresServer, archive: &Archive, format: ExportFormat, directory: &Path) {
+    let database = format!("{format:?}").to_lowercase();
+    let path = directory.join(&database);
+    let report = export(archive, &ExportOptions::new(format), ExportTo::Path(path.clone())).await;
+    assert_eq!(report.expect("an export").warnings, Vec::<String>::new());
+    pg_restore(server.bin_dir(), server, &database, &["-j2", "--statistics"], &path).await;
+    assert_eq!(content(server, &database).await, content(server, "shop").await);
+    assert_eq!(known(server, &database).await, known(server, "shop").await, "{database}");
+}
+
+/// An older version has no place for them.
+async fn statistics_are_left_out(server: &PostgresServer, archive: &Archive, path: &Path) {
+    let options = ExportOptions::new(ExportFormat::Custom).for_major(16);
+    let report = export(archive, &options, ExportTo::Path(path.to_owned())).await.expect("an export");
+    assert!(report.warnings.iter().any(|warning| warning.starts_with("statistics of ")), "{:?}", report.warnings);
+    if let Ok(reader) = postgres_server(PostgresOptions::new().with_major(16)).await {
+        pg_restore(reader.bin_dir(), &reader, "for_16", &["-j2"], path).await;
+        assert_eq!(common_content(&reader, "for_16").await, common_content(server, "shop").await);
+    }
+}
+
+/// What the planner knows of the rows, without a look at them.
+async fn known(server: &PostgresServer, database: &str) -> Vec<Vec<Option<String>>> {
+    let sql = "select tablename, attname, n_distinct, most_common_vals::text, histogram_bounds::text from pg_stats \
+        where schemaname not in ('pg_catalog', 'information_schema') order by 1, 2";
+    let known = server.query_in(database, sql).await.expect("statistics");
+    assert!(known.len() > 10, "{known:?}");
+    known
 }
 
 async fn exports_are_restored_by_pg_restore_17() -> Completion {

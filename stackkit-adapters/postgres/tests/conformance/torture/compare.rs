@@ -9,7 +9,7 @@ use stackkit_fixtures::PostgresServer;
 use tokio::io::AsyncReadExt;
 
 use crate::memory::Memory;
-use crate::torture::{TOOL_LIMIT, tool};
+use crate::torture::{TOOL_LIMIT, tool, tool_of};
 
 /// How many differences a failed case shows.
 const SHOWN: usize = 5;
@@ -27,9 +27,14 @@ pub(crate) struct Picture {
 
 impl Picture {
     pub(crate) async fn of(server: &PostgresServer, database: &str) -> Self {
+        Self::by(server, server, database).await
+    }
+
+    /// What the `pg_dump` of another server's version says.
+    pub(crate) async fn by(tools: &PostgresServer, server: &PostgresServer, database: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("dump.sql");
-        let tool = tool(server, "pg_dump").arg(format!("--dbname={database}")).arg("--file").arg(&file);
+        let tool = tool_of(tools, server, "pg_dump").arg(format!("--dbname={database}")).arg("--file").arg(&file);
         tool.output(TOOL_LIMIT).await.unwrap_or_else(|error| panic!("{database}: {}", error.chain()));
         Self::read(&std::fs::read(file).expect("a dump"))
     }
@@ -61,21 +66,56 @@ impl Picture {
 
     /// Fails where they differ, and shows where.
     pub(crate) fn assert_same(&self, restored: &Self, what: &str) {
+        let mut differences = self.other_entries(restored);
+        differences.extend(self.lost_rows(restored));
+        assert_none(differences, what);
+        assert_eq!(self.entries.len(), restored.entries.len(), "{what}: as many entries");
+    }
+
+    /// Fails where the statements differ, whatever the rows are.
+    pub(crate) fn assert_same_entries(&self, restored: &Self, what: &str) {
+        assert_none(self.other_entries(restored), what);
+        assert_eq!(self.entries.len(), restored.entries.len(), "{what}: as many entries");
+    }
+
+    fn other_entries(&self, restored: &Self) -> Vec<String> {
         let [before, after] = [self, restored].map(|picture| picture.entries.iter().collect::<BTreeSet<_>>());
         let lost = before.difference(&after).map(|entry| ("lost", *entry));
         let new = after.difference(&before).map(|entry| ("new", *entry));
-        let mut differences: Vec<String> =
-            lost.chain(new).map(|(what, text)| format!("{what}: {}", cut(text))).collect();
-        differences.extend(self.lost_rows(restored));
-        differences.truncate(SHOWN);
-        assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
-        assert_eq!(self.entries.len(), restored.entries.len(), "{what}: as many entries");
+        lost.chain(new).map(|(what, text)| format!("{what}: {}", cut(text))).collect()
     }
 
     /// Fails where the rows differ. Another version says statements in other words.
     pub(crate) fn assert_same_rows(&self, restored: &Self, what: &str) {
-        let differences = self.lost_rows(restored);
-        assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
+        assert_none(self.lost_rows(restored), what);
+    }
+
+    /// Fails where there are other objects, by kind, schema, name and owner.
+    pub(crate) fn assert_same_names(&self, restored: &Self, what: &str) {
+        let names = |picture: &Self| -> Vec<String> {
+            let first = |entry: &String| entry.lines().next().unwrap_or_default().to_owned();
+            picture.entries.iter().map(first).filter(|line| line.starts_with("-- ")).collect()
+        };
+        let [mut before, mut after] = [names(self), names(restored)];
+        before.sort_unstable();
+        after.sort_unstable();
+        let other = before.iter().zip(&after).find(|(before, after)| before != after);
+        assert_eq!((before.len(), other), (after.len(), None), "{what}");
+    }
+
+    /// The same without what says that a column takes no null: from 18 on that has a name, which no older version knows.
+    pub(crate) fn without_not_null(&self) -> Self {
+        let bare = |line: &str| {
+            let Some(column) = line.trim_end_matches(',').strip_suffix(" NOT NULL") else { return line.to_owned() };
+            let named = column.rsplit_once(" CONSTRAINT ").filter(|(_, name)| !name.contains(' '));
+            let comma = if line.ends_with(',') { "," } else { "" };
+            format!("{}{comma}", named.map_or(column, |(column, _)| column))
+        };
+        let entry = |entry: &String| {
+            let lines = entry.lines().filter(|line| !is_of_inherited(line));
+            lines.map(bare).collect::<Vec<_>>().join("\n")
+        };
+        Self { entries: self.entries.iter().map(entry).collect(), rows: self.rows.clone() }
     }
 
     /// Tables whose rows differ.
@@ -94,6 +134,17 @@ impl Picture {
         }
         differences
     }
+}
+
+/// Whether the line says of an inherited column that it takes no null, under a name or none.
+fn is_of_inherited(line: &str) -> bool {
+    let named = line.strip_prefix("    CONSTRAINT ").and_then(|line| line.split_once(" NOT NULL "));
+    line.starts_with("    NOT NULL ") || named.is_some_and(|(name, _column)| !name.contains(' '))
+}
+
+fn assert_none(mut differences: Vec<String>, what: &str) {
+    differences.truncate(SHOWN);
+    assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n---\n"));
 }
 
 fn cut(text: &str) -> &str {

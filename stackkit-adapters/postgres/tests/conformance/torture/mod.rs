@@ -6,6 +6,7 @@ mod cutter;
 pub(crate) mod faults;
 mod gate;
 mod in_place;
+pub(crate) mod later;
 mod objects;
 pub(crate) mod odd;
 mod storm;
@@ -50,15 +51,24 @@ const ENGINES: [Engine; 2] = [Engine::PgDump, Engine::Parallel];
 
 /// A server of its own: the schema has roles, a tablespace and a subscription, which belong to the cluster.
 async fn server() -> PostgresServer {
-    let options = PostgresOptions::new().with_setting("allow_in_place_tablespaces", "on");
-    let server = postgres_server(options).await.expect("a server");
+    server_of(PostgresOptions::new()).await.expect("a server")
+}
+
+/// The same of another version.
+async fn server_of(options: PostgresOptions) -> stackkit_core::Result<PostgresServer> {
+    let server = postgres_server(options.with_setting("allow_in_place_tablespaces", "on")).await?;
     run_file(&server, "postgres", "cluster").await;
-    server
+    Ok(server)
 }
 
 /// A program of the server's own version, told where the server is.
 fn tool(server: &PostgresServer, program: &str) -> Tool {
-    let tool = Tool::new(server.bin_dir().join(program)).args(["-U", "postgres", "-h"]).arg(server.socket_dir());
+    tool_of(server, server, program)
+}
+
+/// A program of the version of `tools`, told where the server is.
+fn tool_of(tools: &PostgresServer, server: &PostgresServer, program: &str) -> Tool {
+    let tool = Tool::new(tools.bin_dir().join(program)).args(["-U", "postgres", "-h"]).arg(server.socket_dir());
     tool.arg("-p").arg(server.port().to_string())
 }
 
@@ -70,19 +80,27 @@ async fn run_file(server: &PostgresServer, database: &str, name: &str) {
 }
 
 /// What a file needs that not every server is built with: a query that fails, or has no row, without it.
-const NEEDS: [(&str, &str); 2] =
-    [("documents", "select '<a/>'::xml"), ("icu", "select 'a' < 'b' collate \"de-x-icu\"")];
+const NEEDS: [(&str, &str); 3] = [
+    ("documents", "select '<a/>'::xml"),
+    ("icu", "select 'a' < 'b' collate \"de-x-icu\""),
+    ("extensions", "select from pg_available_extensions where name = 'bloom'"),
+];
 
 /// [`run_file`], but for a file that needs what this server was built without, which is told.
 async fn run_if_built(server: &PostgresServer, database: &str, name: &str) {
-    let need = NEEDS.iter().find(|(file, _query)| *file == name);
-    if let Some((_file, query)) = need
-        && !server.query_in(database, query).await.is_ok_and(|rows| !rows.is_empty())
-    {
+    if !is_built(server, name).await {
         eprintln!("{name}.sql is left out: this server was built without what it needs");
         return;
     }
     run_file(server, database, name).await;
+}
+
+/// Whether this server has what a file needs.
+async fn is_built(server: &PostgresServer, name: &str) -> bool {
+    match NEEDS.iter().find(|(file, _query)| *file == name) {
+        Some((_file, query)) => server.query_in("postgres", query).await.is_ok_and(|rows| !rows.is_empty()),
+        None => true,
+    }
 }
 
 /// A handle on a database, which dumps by `engine`.

@@ -8,6 +8,9 @@ use crate::sql::identifier;
 const COPY: &str = "COPY ";
 const FROM: &str = " FROM stdin;";
 
+/// Gives back what [`Source::locked`] locked, after an error too.
+pub(super) const GIVE_BACK: &str = "ROLLBACK TO SAVEPOINT s; RELEASE SAVEPOINT s";
+
 /// The table and the columns of an entry's data, in SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
@@ -49,9 +52,13 @@ impl Source {
 
     /// The statements that write the rows of a table that this session has not locked yet, or fail at once if somebody
     /// waits to change it.
+    ///
+    /// At the end they give all locks back. A range is read by a query, whose plan locks the table's indexes, and a `REINDEX`
+    /// that waits for one of these sessions to end would be waited for by the others. The snapshot's own session has the
+    /// table's lock.
     pub(super) fn locked(&self, copy: &str) -> String {
         let table = &self.table;
-        format!("SAVEPOINT s; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT s; {copy}")
+        format!("SAVEPOINT s; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; {copy}; {GIVE_BACK}")
     }
 }
 

@@ -11,6 +11,7 @@ use super::blobs::{self, Objects};
 use super::bundle::Bundle;
 use super::by_hand;
 use super::catalog;
+use super::copy::GIVE_BACK;
 use super::pin::bytes;
 use super::table::{DataEntry, Piece};
 use super::units::Unit;
@@ -127,7 +128,7 @@ impl<'a> Worker<'a> {
                 Ok(())
             }
             Err(error) if catalog::is_locked(&error) && !self.has_locks => {
-                self.wire.execute(b"ROLLBACK TO SAVEPOINT s").await?;
+                self.wire.execute(GIVE_BACK.as_bytes()).await?;
                 self.work.state.refused.lock().unwrap_or_else(PoisonError::into_inner).push(at);
                 Ok(())
             }

@@ -34,7 +34,7 @@ struct Read {
 }
 
 impl Wire {
-    /// Runs statements of which the last is a `COPY … TO STDOUT`. With `hash` each row is hashed.
+    /// Runs statements of which one is a `COPY … TO STDOUT`; those behind it have no rows. With `hash` each row is hashed.
     ///
     /// # Errors
     /// The server's; the connection is ready for the next query then, unless it ended.

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use stackkit_core::BackupProvider;
 use stackkit_core::backup::DumpContext;
-use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
+use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server, wait_until};
 use stackkit_postgres::{Engine, Postgres, PostgresDump};
+use tokio::sync::Semaphore;
 
 use crate::memory::{Memory, dump};
 use crate::torture::compare::{Picture, by_hand, pg_restore};
 use crate::torture::gate::held_up;
-use crate::torture::{ENGINES, config};
+use crate::torture::{ENGINES, TOOL_LIMIT, config};
 
 const DATA: &str = "create table large as select g as id, repeat(md5(g::text), 20) as t from generate_series(1, 8000) g; \
     alter table large add primary key (id); create table other as select * from large; create table dropped as select 1 as x; \
@@ -22,7 +23,7 @@ const DATA: &str = "create table large as select g as id, repeat(md5(g::text), 2
     select lo_from_bytea(4711, 'before'); create index on other (t)";
 
 /// What does not wait for a dump, and what waits for it: with a short patience it fails.
-const CHANGES: [(&str, bool); 25] = [
+const CHANGES: [(&str, bool); 30] = [
     ("truncate large", false),
     ("alter table large alter id type bigint", false),
     ("alter table large add column added int default 5", false),
@@ -31,12 +32,17 @@ const CHANGES: [(&str, bool); 25] = [
     ("vacuum full other", false),
     ("cluster other using other_t_idx", false),
     ("alter table parted detach partition p1", false),
+    ("alter table parted attach partition free for values from (20) to (30)", false),
+    ("alter table parted detach partition p2 concurrently", false),
+    ("create index concurrently on dropped (x)", false),
     ("drop table parted cascade", false),
     ("drop schema public cascade", false),
     ("alter table other set tablespace pg_default, alter t set storage plain, add check (id > 0)", false),
     ("delete from large where id % 2 = 0", true),
     ("update other set t = 'changed'", true),
     ("vacuum large", true),
+    ("reindex table moods", true),
+    ("drop index concurrently if exists never_there", true),
     ("analyze", true),
     ("create table appeared as select 1 as x", true),
     ("create index appeared_index on large (t)", true),
@@ -137,4 +143,71 @@ pub(super) async fn a_storm_of_writers_keeps_the_totals() {
         is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(writers, dumps);
+}
+
+/// Tables for [`WAITING`]. `first` is a little larger than a range of `large`, and so read before them: the connection that
+/// reads it comes to `large` when another has read of it. Both are more than what buffers hold: they are under way in the
+/// server while the storage holds them up.
+const BESIDE: &str = "create table first as select g as id, repeat(md5(g::text), 20) as t from generate_series(1, 11200) g; \
+    create table large as select g as id, repeat(md5(g::text), 20) as t from generate_series(1, 40000) g; \
+    alter table large add primary key (id); create table rebuilt as select * from first limit 100; create index on rebuilt (t); \
+    create table indexed as select * from first limit 100; create table emptied as select * from first limit 100; \
+    create table parted (id int) partition by range (id); create table leaves partition of parted for values from (0) to (10); \
+    insert into parted select generate_series(0, 9); create table loose (id int); insert into loose select generate_series(10, 19); \
+    create table slow_parted (id int) partition by range (id); \
+    create table leaves_slowly partition of slow_parted for values from (0) to (10); \
+    insert into slow_parted select generate_series(0, 9)";
+
+/// What waits until a dump is over, or until it has read a part of a table; each on a table of its own.
+const WAITING: [&str; 7] = [
+    "reindex table large",
+    "reindex table concurrently rebuilt",
+    "create index concurrently on indexed (t)",
+    "alter table parted detach partition leaves",
+    "alter table parted attach partition loose for values from (10) to (20)",
+    "alter table slow_parted detach partition leaves_slowly concurrently",
+    "truncate emptied",
+];
+
+/// How many of them do. `pg_dump` reads no table by ranges, and so locks no index.
+fn waiters(engine: Engine) -> usize {
+    WAITING.len() - usize::from(engine == Engine::PgDump)
+}
+
+pub(super) async fn changes_that_wait_for_a_dump_do_not_stop_it() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    for engine in ENGINES {
+        let name = format!("waited_{engine:?}");
+        server.create_database(&name).await.expect("a database");
+        server.execute_in(&name, BESIDE).await.expect("data");
+        let before = Picture::of(&server, &name).await;
+        let ranges = PostgresDump::new().with_engine(engine).with_jobs(2).with_split_bytes(8 << 20);
+        let service = Postgres::new(config(&server, &name, engine).with_dump(ranges));
+        let pinned = service.begin(&DumpContext::new()).await.expect("a snapshot");
+        let begun = Semaphore::new(0);
+        let (server, name) = (&server, &name);
+        let waiting = WAITING.map(|change| {
+            let begun = begun.acquire();
+            async move {
+                let _begun = begun.await.expect("never closed");
+                (change, server.execute_in(name, change).await)
+            }
+        });
+        let during = async || {
+            begun.add_permits(WAITING.len());
+            let sql = "select 1 from pg_locks where not granted having count(distinct pid) >= ";
+            let sql = format!("{sql}{}", waiters(engine));
+            let all = async || server.query_in(name, &sql).await.is_ok_and(|rows| !rows.is_empty()).then_some(());
+            wait_until("all to wait", TOOL_LIMIT, all).await.expect("they wait");
+        };
+        let dumping = held_up(pinned, during);
+        let ((report, sink), changes) = tokio::join!(dumping, futures_util::future::join_all(waiting));
+        report.unwrap_or_else(|error| panic!("{engine:?}: {}", error.chain()));
+        for (change, done) in changes {
+            done.unwrap_or_else(|error| panic!("{engine:?}, {change}: {}", error.chain()));
+        }
+        let restored = format!("{name}_restored");
+        by_the_vendor(server, &sink, &restored).await;
+        before.assert_same(&Picture::of(server, &restored).await, &restored);
+    }
 }

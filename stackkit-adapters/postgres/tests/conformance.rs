@@ -12,6 +12,8 @@
 mod archives;
 #[path = "conformance/backup.rs"]
 mod backup;
+#[path = "conformance/copy_tls.rs"]
+mod copy_tls;
 #[path = "conformance/edges.rs"]
 mod edges;
 #[path = "conformance/exports.rs"]
@@ -58,10 +60,14 @@ mod recover;
 mod restore;
 #[path = "conformance/restore_faults.rs"]
 mod restore_faults;
+#[path = "conformance/restore_memory.rs"]
+mod restore_memory;
 #[path = "conformance/rights.rs"]
 mod rights;
 #[path = "conformance/several.rs"]
 mod several;
+#[path = "conformance/several_killed.rs"]
+mod several_killed;
 #[path = "conformance/sqltext.rs"]
 mod sqltext;
 #[path = "conformance/standby.rs"]
@@ -104,6 +110,10 @@ fn main() -> ExitCode {
         println!("{}", parallel_dump_memory::child(&url));
         return ExitCode::SUCCESS;
     }
+    if let Ok(told) = std::env::var(restore_memory::CHILD) {
+        println!("{}", restore_memory::child(&told));
+        return ExitCode::SUCCESS;
+    }
     versions::run(|extent| stackkit_fixtures::conformance::main(targets::postgres(), trials(extent)))
 }
 
@@ -130,6 +140,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     further.extend(exports::CASES);
     further.extend(oracles::CASES);
     further.extend(several::CASES);
+    further.extend(several_killed::CASES);
+    further.extend(restore_memory::CASES);
     further.extend(sqltext::CASES);
     let cases = match extent {
         Extent::Whole => [core, further].concat(),
@@ -154,6 +166,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(Trial::ignorable_test("a_pooler_of_transactions_is_told", pooler));
     let huge = || ignorable(parallel_dump_memory::memory_does_not_grow_with_huge_values);
     trials.push(Trial::ignorable_test("memory_does_not_grow_with_huge_values", huge));
+    let huge = || ignorable(restore_memory::huge_values_come_back);
+    trials.push(Trial::ignorable_test("huge_values_come_back", huge));
     let no_text = || ignorable(hostile::a_value_that_no_text_holds_is_told);
     trials.push(Trial::ignorable_test("a_value_that_no_text_holds_is_told", no_text));
     let vectors = || ignorable(torture::odd::vectors_survive);
@@ -163,12 +177,16 @@ fn trials(extent: Extent) -> Vec<Trial> {
     let later = || ignorable(torture::odd::later_versions_read_the_dump);
     trials.push(Trial::ignorable_test("later_versions_read_the_dump", later));
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));
+    let encrypted = || ignorable(copy_tls::a_dump_and_its_restore_are_encrypted_throughout);
+    trials.push(Trial::ignorable_test("a_dump_and_its_restore_are_encrypted_throughout", encrypted));
     let slow_statements = || ignorable(inventory::slow_statements_are_told_by_id);
     trials.push(Trial::ignorable_test("slow_statements_are_told_by_id", slow_statements));
     let standby = || ignorable(standby::a_primary_and_its_standby_tell_of_each_other);
     trials.push(Trial::ignorable_test("a_primary_and_its_standby_tell_of_each_other", standby));
     let standby = || ignorable(parallel_dump_elsewhere::a_standby_is_dumped_or_its_snapshot_is_lost);
     trials.push(Trial::ignorable_test("a_standby_is_dumped_or_its_snapshot_is_lost", standby));
+    let standby = || ignorable(parallel_dump_elsewhere::a_snapshot_lost_in_the_middle_of_a_copy_is_told);
+    trials.push(Trial::ignorable_test("a_snapshot_lost_in_the_middle_of_a_copy_is_told", standby));
     let full_target = || ignorable(restore::a_full_target_keeps_the_old_data);
     trials.push(Trial::ignorable_test("a_full_target_keeps_the_old_data", full_target));
     let explained = async || Ok(restore_faults::a_pooler_in_transaction_mode_is_explained().await?);

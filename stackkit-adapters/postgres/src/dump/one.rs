@@ -1,11 +1,12 @@
 //! The copy of one pinned database.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use stackkit_core::backup::ArtifactSink;
-use stackkit_core::{Census, Error, ErrorKind, Result};
+use stackkit_core::{Census, Clock, Error, ErrorKind, Result};
 
 use super::Server;
 use super::blobs::{self, Groups, Objects};
@@ -22,6 +23,13 @@ use crate::census::{self, Selected};
 use crate::config::PostgresConfig;
 use crate::layout::{DataFile, DatabaseLayout, TOC, formats};
 use crate::wire::{CHUNK_BYTES, Wire, value};
+
+/// How long the snapshot's own session may live after another one of a standby was ended. The replay ends whoever is in
+/// its way one after the other, and looks each 5 ms whether they are gone (`ResolveRecoveryConflictWithVirtualXIDs`).
+const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at it.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a database came to.
 pub(super) struct Copied {
@@ -72,11 +80,7 @@ impl OneDatabase<'_> {
     pub(super) async fn copy(&self, mut pin: Pin, toc: Toc) -> Result<Copied> {
         match self.copied(&mut pin, toc).await {
             Err(error) if is_lost(&error, self.server.standby) => Err(lost(error)),
-            // What failed may have failed because the snapshot went away.
-            Err(error) if self.server.standby => match pin.wire.execute(b"SELECT 1").await {
-                Err(end) if is_lost(&end, true) => Err(lost(error)),
-                _ => Err(error),
-            },
+            Err(error) if self.server.standby => Err(explained(&mut pin, error).await),
             outcome => outcome,
         }
     }
@@ -238,6 +242,20 @@ fn is_lost(error: &Error, standby: bool) -> bool {
     let conflict = standby && error.code().is_some_and(|code| ["40001", "57P01", "57P04"].contains(&code));
     // What SET TRANSACTION SNAPSHOT says of one that nobody holds.
     conflict || error.code().is_some_and(|code| ["22023", "55000"].contains(&code))
+}
+
+/// What failed on a standby may have failed because the snapshot went away. A connection whose rows wait for the storage is
+/// ended without a word; the others in that snapshot are ended after it.
+async fn explained(pin: &mut Pin, error: Error) -> Error {
+    let deadline = Clock::system().deadline(CONFLICT_WAIT);
+    loop {
+        match pin.wire.execute(b"SELECT 1").await {
+            Err(end) if is_lost(&end, true) => return lost(error),
+            Err(_other) => return error,
+            Ok(()) if error.kind() != ErrorKind::Unreachable || Clock::system().instant() >= deadline => return error,
+            Ok(()) => tokio::time::sleep(CONFLICT_PAUSE).await,
+        }
+    }
 }
 
 /// `error`, which is told as what it is if the snapshot is gone.

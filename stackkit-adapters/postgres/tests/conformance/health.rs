@@ -201,9 +201,14 @@ async fn a_restarted_server_is_found_again() {
 }
 
 /// A certificate for 127.0.0.1 and its key, readable by the server and by the tools.
-fn certificate() -> TempDir {
+pub(crate) fn certificate() -> TempDir {
+    certificate_of("127.0.0.1")
+}
+
+/// The same for another host.
+pub(crate) fn certificate_of(host: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a certificate");
     let (certificate, key) = (directory.path().join("server.pem"), directory.path().join("server.key"));
     std::fs::write(&certificate, made.cert.pem()).expect("a file");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
@@ -217,22 +222,32 @@ fn certificate() -> TempDir {
     directory
 }
 
-pub(crate) async fn tls_encrypts_and_verifies() -> Completion {
-    let files = certificate();
+/// A server with that certificate and these settings; or why there is none.
+pub(crate) async fn tls_server(files: &TempDir, settings: &[(&str, String)]) -> Result<PostgresServer, &'static str> {
     let path = |name: &str| files.path().join(name).display().to_string();
     let options = PostgresOptions::new()
         .with_tcp("correct-horse")
         .with_setting("ssl", "on")
         .with_setting("ssl_cert_file", path("server.pem"))
         .with_setting("ssl_key_file", path("server.key"));
-    let server = match postgres_server(options).await {
+    let with = |options: PostgresOptions, (name, value): &(&str, String)| options.with_setting(*name, value);
+    match postgres_server(settings.iter().fold(options, with)).await {
         Err(error) if error.chain().to_string().contains("SSL is not supported by this build") => {
-            return Completion::ignored_with("the server was built without TLS");
+            Err("the server was built without TLS")
         }
-        server => server.expect("a server"),
-    };
-    each_mode_does_what_it_says(&server, &path("server.pem")).await;
-    Completion::Completed
+        server => Ok(server.expect("a server")),
+    }
+}
+
+pub(crate) async fn tls_encrypts_and_verifies() -> Completion {
+    let files = certificate();
+    match tls_server(&files, &[]).await {
+        Err(reason) => Completion::ignored_with(reason),
+        Ok(server) => {
+            each_mode_does_what_it_says(&server, &files.path().join("server.pem").display().to_string()).await;
+            Completion::Completed
+        }
+    }
 }
 
 async fn each_mode_does_what_it_says(server: &PostgresServer, ca_file: &str) {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::Completion;
 use stackkit_core::backup::{ArtifactSource, DumpContext};
@@ -12,7 +13,8 @@ use stackkit_postgres::{DockerExec, KubectlExec, Postgres, PostgresDump, ToolRun
 
 use crate::memory::Memory;
 use crate::parallel_dump::{TOOL, parallel, with};
-use crate::standby::standby;
+use crate::standby::{patient_standby, standby};
+use crate::torture::gate::held_up;
 use crate::vitals::replicating;
 use crate::{Case, cases};
 
@@ -121,12 +123,63 @@ pub(crate) async fn a_standby_is_dumped_or_its_snapshot_is_lost() -> Completion 
     Completion::Completed
 }
 
-/// Removes rows, and waits until the standby has done so too.
-async fn remove_and_replay(primary: &PostgresServer, standby: &str) {
-    let remove = "delete from t; vacuum t; select txid_current(), pg_switch_wal()";
-    for sql in remove.split("; ") {
+/// How long the replay of the standby waits for a query: long enough to be seen waiting.
+const REPLAY_DELAY: Duration = Duration::from_millis(500);
+
+/// The replay ends a `COPY` whose rows are on their way: what it told so far is worth nothing.
+pub(crate) async fn a_snapshot_lost_in_the_middle_of_a_copy_is_told() -> Completion {
+    let primary = postgres_server(replicating()).await.expect("a server");
+    if !primary.bin_dir().join("pg_basebackup").exists() {
+        return Completion::ignored_with("pg_basebackup is not installed");
+    }
+    // More than what buffers hold, so that the copy is under way while the storage holds it up.
+    let make = "create table t as select g, repeat(md5(g::text), 20) as x from generate_series(1, 60000) g";
+    primary.execute_in("postgres", make).await.expect("rows");
+    let standby = patient_standby(&primary, REPLAY_DELAY).await;
+    let service = Postgres::from_url(&standby.url()).expect("a URL");
+    let ready = async || service.census().await.ok();
+    wait_until("the standby", TOOL, ready).await.expect("a standby");
+    let pinned = with(&service, PostgresDump::new().with_jobs(1)).begin(&DumpContext::new()).await.expect("a snapshot");
+    let session = crate::vitals::session(&standby.url()).await;
+    let seen = async |sql: &str| {
+        let rows = session.client.simple_query(sql).await.expect("the standby answers");
+        rows.iter().any(|row| matches!(row, tokio_postgres::SimpleQueryMessage::Row(_)))
+    };
+    let conflict = async || {
+        let copies = "select 1 from pg_stat_activity where query like 'SAVEPOINT%COPY%' and state = 'active'";
+        assert!(seen(copies).await, "the copy is under way");
+        removed(&primary).await;
+        let waits = "select 1 from pg_stat_activity where backend_type = 'startup' \
+            and wait_event = 'RecoveryConflictSnapshot'";
+        let begun = async || seen(waits).await.then_some(());
+        wait_until("the replay waits for the dump", TOOL, begun).await.expect("a conflict");
+        // From then on it ends who is in its way.
+        let over = async || (!seen(waits).await).then_some(());
+        wait_until("the replay has waited enough", TOOL, over).await.expect("an end");
+    };
+    let (report, sink) = held_up(pinned, conflict).await;
+    let error = report.map(drop).expect_err("the snapshot is lost");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Busy, Some("snapshot_lost")), "{error:?}");
+    let chain = error.chain().to_string();
+    assert!(chain.contains("table=\"public\".\"t\""), "the copy itself was ended: {chain}");
+    let names = sink.names();
+    assert!(
+        !names.iter().any(|name| name == "contents.json" || name.ends_with(".dat") && name != "toc.dat"),
+        "{names:?}"
+    );
+    Completion::Completed
+}
+
+/// Removes rows.
+async fn removed(primary: &PostgresServer) {
+    for sql in ["delete from t", "vacuum t", "select txid_current(), pg_switch_wal()"] {
         primary.execute_in("postgres", sql).await.expect("rows are removed");
     }
+}
+
+/// Removes rows, and waits until the standby has done so too.
+async fn remove_and_replay(primary: &PostgresServer, standby: &str) {
+    removed(primary).await;
     let at = primary.query_in("postgres", "select pg_current_wal_lsn()").await.expect("a position");
     let at = at[0][0].clone().expect("a position");
     let replayed = async || {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stackkit_core::backup::DumpContext;
 use stackkit_core::{BackupProvider, ErrorKind};
 use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server, wait_until};
-use stackkit_postgres::{Postgres, PostgresRestore, RecoveryPlan, RemoveOld};
+use stackkit_postgres::{Databases, Postgres, PostgresDump, PostgresRestore, RecoveryPlan, RemoveOld};
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,7 +29,7 @@ pub(crate) const CASES: &[Case] = cases![
     replaced_databases_are_removed_when_their_time_is_over,
 ];
 
-/// Names the databases in the environment of a process that restores and does nothing else.
+/// Says what to restore, as JSON of [`Urls`], in the environment of a process that restores and does nothing else.
 pub(crate) const CHILD: &str = "STACKKIT_TEST_RESTORE";
 
 /// How long a condition may take to come true.
@@ -131,24 +131,43 @@ impl Shop {
     }
 }
 
-/// Restores `source` into the database of the second URL, as a process of its own.
-pub(crate) fn child(urls: &str) {
-    let (source, target) = urls.split_once(' ').expect("two URLs");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let service = |url| Postgres::from_url(url).expect("a URL");
-        let (memory, report) = dump(&service(source)).await.expect("a dump");
-        restore(&service(target), &memory, &report).await.expect("a restore");
-    });
+/// What a process restores, and into what.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Urls {
+    pub(crate) source: String,
+    pub(crate) target: String,
+    /// The databases that are restored together; none for the one that the URL names.
+    pub(crate) databases: Vec<String>,
 }
 
-/// A process that restores through the tap.
-fn spawn(shop: &Shop, tap: &Tap) -> Child {
-    let target = tap.url(&shop.url("shop"), shop.server.port());
-    #[expect(clippy::disallowed_methods, reason = "this very program, as a process of its own")]
-    let mut command = Command::new(std::env::current_exe().expect("a path"));
-    let urls = format!("{} {target}", shop.server.url_of("source"));
-    command.env(CHILD, urls).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process")
+impl Urls {
+    /// One database, through the tap.
+    fn of(shop: &Shop, tap: &Tap) -> Self {
+        let target = tap.url(&shop.url("shop"), shop.server.port());
+        Self { source: shop.server.url_of("source"), target, databases: Vec::new() }
+    }
+
+    /// The process.
+    fn spawn(&self) -> Child {
+        #[expect(clippy::disallowed_methods, reason = "this very program, as a process of its own")]
+        let mut command = Command::new(std::env::current_exe().expect("a path"));
+        let urls = serde_json::to_string(self).expect("JSON");
+        command.env(CHILD, urls).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process")
+    }
+}
+
+/// Dumps and restores, as a process of its own.
+pub(crate) fn child(urls: &str) {
+    let Urls { source, target, databases } = serde_json::from_str(urls).expect("JSON");
+    let databases = if databases.is_empty() { Databases::Configured } else { Databases::List(databases) };
+    let options = PostgresDump::new().with_databases(databases);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let config = |url: &str| Postgres::from_url(url).expect("a URL").config().clone();
+        let source = Postgres::new(config(&source).with_dump(options));
+        let (memory, report) = dump(&source).await.expect("a dump");
+        restore(&Postgres::new(config(&target)), &memory, &report).await.expect("a restore");
+    });
 }
 
 async fn ended(mut child: Child) -> bool {
@@ -157,14 +176,14 @@ async fn ended(mut child: Child) -> bool {
 }
 
 /// Kills a restore at its message number `at`; false if it did not send so many.
-async fn kill_at(shop: &Shop, tap: &Tap, at: usize, last: Last) -> bool {
+pub(crate) async fn kill_at(urls: &Urls, tap: &Tap, at: usize, last: Last) -> bool {
     let pid = Arc::new(AtomicI32::new(0));
     let victim = Arc::clone(&pid);
     tap.arm(at, last, move || {
         let victim = Pid::from_raw(victim.load(Ordering::SeqCst)).expect("the child is known");
         kill_process(victim, Signal::KILL).expect("it runs");
     });
-    let child = spawn(shop, tap);
+    let child = urls.spawn();
     pid.store(i32::try_from(child.id()).expect("a process id"), Ordering::SeqCst);
     let is_done = ended(child).await;
     assert_eq!(tap.disarm(), !is_done, "it ends well, or is killed at message {at}");
@@ -190,13 +209,14 @@ async fn killed_after_each_message_of_the_swap_the_target_is_old_or_new() {
 async fn killed_at_steps_of(part: Part) -> BTreeMap<String, usize> {
     let shop = Shop::start(PostgresOptions::new()).await;
     let tap = Tap::start(shop.server.port()).await;
-    assert!(!kill_at(&shop, &tap, MESSAGES_MAX, Last::Dropped).await);
+    let urls = Urls::of(&shop, &tap);
+    assert!(!kill_at(&urls, &tap, MESSAGES_MAX, Last::Dropped).await);
     let messages = tap.sent();
     assert_eq!(shop.content().await, "new");
     shop.reset().await;
     let mut seen = BTreeMap::<String, usize>::new();
     for (at, last) in part.of(messages) {
-        kill_at(&shop, &tap, at, last).await;
+        kill_at(&urls, &tap, at, last).await;
         *seen.entry(settled(&shop).await).or_default() += 1;
     }
     shop.restore().await;
@@ -240,7 +260,7 @@ async fn killed_while_the_renames_wait() {
     let tap = Tap::start(shop.server.port()).await;
     // A stopped process can't be ended, so the renames wait for it.
     let stuck = Stuck::connect(&shop).await;
-    let child = spawn(&shop, &tap);
+    let child = Urls::of(&shop, &tap).spawn();
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id");
     stuck.wait_for_renames(&shop).await;
     kill_process(pid, Signal::KILL).expect("it runs");

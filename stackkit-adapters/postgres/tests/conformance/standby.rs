@@ -35,7 +35,13 @@ fn tool(primary: &PostgresServer, name: &str) -> Tool {
     user.into_iter().fold(tool, Tool::user)
 }
 
+/// A standby that lets no query hold up its replay.
 pub(crate) async fn standby(primary: &PostgresServer) -> Standby {
+    patient_standby(primary, Duration::ZERO).await
+}
+
+/// A standby whose replay waits that long for queries that are in its way.
+pub(crate) async fn patient_standby(primary: &PostgresServer, delay: Duration) -> Standby {
     let directory = tempfile::tempdir().expect("a directory");
     if is_root() {
         let user = find_user(&["postgres", "nobody"]).expect("a user");
@@ -48,7 +54,8 @@ pub(crate) async fn standby(primary: &PostgresServer) -> Standby {
     let socket = format!("unix_socket_directories={}", directory.path().display());
     let server = tool(primary, "postgres").arg("-D").arg(&data).arg("-p").arg(PORT.to_string());
     let server = server.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", &socket]);
-    let server = server.args(["-c", "max_standby_streaming_delay=0", "-c", "max_standby_archive_delay=0"]);
+    let delay = format!("max_standby_streaming_delay={}ms", delay.as_millis());
+    let server = server.args(["-c", &delay, "-c", "max_standby_archive_delay=0", "-c", "hot_standby_feedback=off"]);
     // A standby must have room for at least what its primary has.
     let _server =
         server.args(["-c", "max_connections=200", "-c", "max_prepared_transactions=100"]).spawn().expect("a server");

@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::torture::TOOL_LIMIT;
 
 /// What is told before the rows.
-const BEFORE_ROWS: [&str; 2] = ["postgresql-toc", "postgresql-sql"];
+const BEFORE_ROWS: [&str; 3] = ["postgresql-toc", "postgresql-sql", "postgresql-blobs-toc"];
 
 /// A sink that lets nobody go on with rows until it is opened.
 #[derive(Debug)]

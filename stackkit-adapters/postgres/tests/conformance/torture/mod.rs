@@ -4,7 +4,7 @@
 mod compare;
 mod cutter;
 pub(crate) mod faults;
-mod gate;
+pub(crate) mod gate;
 mod in_place;
 pub(crate) mod later;
 mod objects;

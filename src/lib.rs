@@ -45,8 +45,8 @@ mod from_url;
 pub use from_url::{service, service_with_id};
 pub use stackkit_core::{
     BackupProvider, BoxError, Census, Chain, Clock, ConfigFault, Criticality, Dump, Endpoint, Error, ErrorKind,
-    FaultSeverity, HealthCheck, Intervals, Monitor, Observation, Phase, ProbeContext, Report, Result, RetryClass,
-    Secret, Service, ServiceExt, ServiceId, Stack, StackBuilder, StackEntry, async_trait, health, process,
+    FaultSeverity, HealthCheck, Intervals, Monitor, Observation, OneLine, Phase, ProbeContext, Report, Result,
+    RetryClass, Secret, Service, ServiceExt, ServiceId, Stack, StackBuilder, StackEntry, async_trait, health, process,
 };
 
 /// Backups: the contracts of [`stackkit_core::backup`], and with the feature `backup` the engine.

@@ -13,6 +13,7 @@ mod freshness;
 mod health_faults;
 mod keys;
 mod maintain;
+mod operator;
 mod programs;
 mod prune;
 mod secrets;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ("freshness", freshness::TESTS),
         ("keys", keys::TESTS),
         ("maintain", maintain::TESTS),
+        ("operator", operator::TESTS),
         ("programs", programs::TESTS),
         ("prune", prune::TESTS),
         ("secrets", secrets::TESTS),

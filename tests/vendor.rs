@@ -23,9 +23,14 @@ const FILL: &str = "create table orders as select i, md5(i::text) h from generat
 const SUM: &str =
     "select md5(string_agg(o::text, '|' order by i)) || (select count(*) from pg_largeobject_metadata) from orders o";
 
-fn server(runtime: &Runtime) -> PostgresServer {
+/// A server with a filled database `shop`.
+pub(crate) fn server(runtime: &Runtime) -> PostgresServer {
+    server_with(runtime, PostgresOptions::new())
+}
+
+pub(crate) fn server_with(runtime: &Runtime, options: PostgresOptions) -> PostgresServer {
     runtime.block_on(async {
-        let server = postgres_server(PostgresOptions::new()).await.unwrap();
+        let server = postgres_server(options).await.unwrap();
         server.create_database("shop").await.unwrap();
         server.execute_in("shop", FILL).await.unwrap();
         server
@@ -37,14 +42,14 @@ fn sum(runtime: &Runtime, server: &PostgresServer, database: &str) -> Option<Str
 }
 
 /// `stackctl` with a service `db`.
-fn program(site: &Site, server: &PostgresServer, rest: &[&str]) -> Command {
+pub(crate) fn program(site: &Site, server: &PostgresServer, rest: &[&str]) -> Command {
     let args = site.args(&[&["--service", "db=env:DB_URL"], rest].concat());
     let mut command = command("stackctl", &args.iter().map(String::as_str).collect::<Vec<_>>());
     command.env("DB_URL", server.url_of("shop"));
     command
 }
 
-fn run(site: &Site, server: &PostgresServer, rest: &[&str]) -> Outcome {
+pub(crate) fn run(site: &Site, server: &PostgresServer, rest: &[&str]) -> Outcome {
     finish(program(site, server, rest))
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use stackkit::{Error, ErrorKind};
 
 /// The fact that the engine adds to each error of a repository's storage.
-const STORED_OBJECT: &str = "object";
+pub(crate) const STORED_OBJECT: &str = "object";
 
 /// The exit codes; they are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,7 @@ mod tests {
             (error(ErrorKind::Unreachable).with_service(service()), Exit::Service),
             (error(ErrorKind::Integrity).with_service(service()), Exit::Repository),
             (error(ErrorKind::Io).with_context("object", "backups/x").with_service(service()), Exit::Repository),
+            (error(ErrorKind::Io).with_context("entry", "TABLE DATA t").with_service(service()), Exit::Service),
             (error(ErrorKind::Io), Exit::Repository),
         ] {
             let text = error.to_string();

@@ -8,12 +8,12 @@ use stackkit::postgres::{ExportCompression, ExportFormat, ExportOptions, ExportT
 use stackkit::{Error, ErrorKind};
 
 use crate::cli::{ExportArgs, Format, Packing, Target};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, STORED_OBJECT};
 use crate::keys;
 use crate::list::open;
 use crate::output::Output;
 use crate::setup;
-use crate::verify::{absent, find};
+use crate::verify::{ABSENT, absent, find};
 
 /// Reads the artifacts of one service and writes them for `pg_restore`. No server is asked.
 pub(crate) async fn export(target: &Target, args: &ExportArgs, out: &mut Output) -> Outcome {
@@ -27,7 +27,7 @@ pub(crate) async fn export(target: &Target, args: &ExportArgs, out: &mut Output)
         true => ExportTo::Stream(&mut stdout),
         false => ExportTo::Path(args.out.clone()),
     };
-    let report = write(&*source, &options(args), to).await.map_err(failure)?;
+    let report = write(&*source, &options(args), to).await.map_err(|error| failure(error, &args.out))?;
     for warning in &report.warnings {
         out.warning(warning);
     }
@@ -65,10 +65,22 @@ fn options(args: &ExportArgs) -> ExportOptions {
     args.database.iter().fold(options, ExportOptions::with_database)
 }
 
-/// What the dump does not hold is an answer, what can't be written so is the command line's.
-fn failure(error: Error) -> Failure {
+/// What the dump does not hold is an answer; what can't be written is told with its place.
+fn failure(error: Error, out: &Path) -> Failure {
+    let is_stored = error.context().any(|(key, _)| key == STORED_OBJECT);
     match error.kind() {
-        ErrorKind::AlreadyExists => Failure::usage(error),
+        ErrorKind::AlreadyExists => {
+            let error = error.with_context("path", out.display());
+            Failure::usage(error.with_context("hint", "choose another, or remove what is there"))
+        }
+        ErrorKind::NotFound if !is_stored && error.code() != Some(ABSENT) => {
+            let error = error.with_context("path", out.display());
+            Failure::usage(error.with_context("hint", "make its folder first"))
+        }
+        // A full disk, a folder that is not ours, a reader that has left.
+        ErrorKind::Io | ErrorKind::PermissionDenied | ErrorKind::Unreachable if !is_stored => {
+            Failure::usage(error.with_context("path", out.display()))
+        }
         _ => absent(error),
     }
 }

@@ -1,12 +1,13 @@
 //! Progress: bars on a terminal, lines in a pipe, JSON with `--json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stackkit::Clock;
-use stackkit::backup::{Meter, Progress, ProgressEvent, ProgressSnapshot};
+use stackkit::backup::{ArtifactName, Meter, Progress, ProgressEvent, ProgressSnapshot};
+use stackkit::{Clock, ServiceId};
 use tokio::time::Instant;
 
 use crate::output::{Bytes, Output};
@@ -26,12 +27,36 @@ pub(crate) struct Teller {
     clock: Clock,
     meter: Meter,
     told: Mutex<Option<Instant>>,
+    /// What each service that is being dumped has stored.
+    stored: Mutex<BTreeMap<ServiceId, Stored>>,
+}
+
+/// The artifacts of one service together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stored {
+    artifacts: u64,
+    plain_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.artifacts == 1 { "artifact" } else { "artifacts" };
+        let (plain, stored) = (Bytes(self.plain_bytes), Bytes(self.stored_bytes));
+        write!(f, "{} {noun}, {plain} stored as {stored}", self.artifacts)
+    }
 }
 
 impl Teller {
     pub(crate) fn new(out: &Output, clock: &Clock) -> Arc<Self> {
         let meter = Meter::new(clock.clone());
-        Arc::new(Self { out: out.clone(), clock: clock.clone(), meter, told: Mutex::new(None) })
+        Arc::new(Self {
+            out: out.clone(),
+            clock: clock.clone(),
+            meter,
+            told: Mutex::new(None),
+            stored: Mutex::default(),
+        })
     }
 
     /// Whether it is time to tell how far the phase is.
@@ -61,6 +86,29 @@ impl Teller {
     fn step(&self, text: impl fmt::Display, value: Value) {
         self.out.step(text, value);
     }
+
+    /// Counts an artifact. It is a line of its own in JSON only: a database may have hundreds.
+    fn stored(&self, service: &ServiceId, artifact: &ArtifactName, (plain_bytes, stored_bytes): (u64, u64)) {
+        {
+            let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+            let sum = stored.entry(service.clone()).or_default();
+            sum.artifacts += 1;
+            sum.plain_bytes = sum.plain_bytes.saturating_add(plain_bytes);
+            sum.stored_bytes = sum.stored_bytes.saturating_add(stored_bytes);
+        }
+        if self.out.is_json() {
+            let value = json!({ "step": "stored", "service": service, "artifact": artifact,
+                "plain_bytes": plain_bytes, "stored_bytes": stored_bytes });
+            self.step("", value);
+        }
+    }
+
+    fn dumped(&self, service: &ServiceId) {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner).remove(service).unwrap_or_default();
+        let value = json!({ "step": "dumped", "service": service, "artifacts": stored.artifacts,
+            "plain_bytes": stored.plain_bytes, "stored_bytes": stored.stored_bytes });
+        self.step(format_args!("{service}: dumped: {stored}"), value);
+    }
 }
 
 impl Progress for Teller {
@@ -77,14 +125,10 @@ impl Progress for Teller {
             ProgressEvent::Pinned { service } => self
                 .step(format_args!("{service}: point in time pinned"), json!({ "step": "pinned", "service": service })),
             ProgressEvent::Written { .. } | ProgressEvent::Read { .. } if self.is_due() => self.how_far(),
-            ProgressEvent::Stored { service, artifact, plain_bytes, stored_bytes } => self.step(
-                format_args!("{service}: {artifact}: {} stored as {}", Bytes(*plain_bytes), Bytes(*stored_bytes)),
-                json!({ "step": "stored", "service": service, "artifact": artifact,
-                    "plain_bytes": plain_bytes, "stored_bytes": stored_bytes }),
-            ),
-            ProgressEvent::Dumped { service } => {
-                self.step(format_args!("{service}: dumped"), json!({ "step": "dumped", "service": service }));
+            ProgressEvent::Stored { service, artifact, plain_bytes, stored_bytes } => {
+                self.stored(service, artifact, (*plain_bytes, *stored_bytes));
             }
+            ProgressEvent::Dumped { service } => self.dumped(service),
             ProgressEvent::Restored { service } => {
                 self.step(format_args!("{service}: restored"), json!({ "step": "restored", "service": service }));
             }
@@ -143,8 +187,7 @@ impl fmt::Display for Bar<'_> {
 
 #[cfg(test)]
 mod tests {
-    use stackkit::ServiceId;
-    use stackkit::backup::{ArtifactName, ProgressPhase};
+    use stackkit::backup::ProgressPhase;
 
     use super::*;
 

@@ -27,6 +27,10 @@ pub(crate) async fn recover(target: &Target, args: &RecoverArgs, out: &mut Outpu
         out.note("another name was typed; nothing is changed");
         return Ok(Exit::No);
     }
+    // A report has only what was done; what was left alone may need somebody.
+    for note in &plan.notes {
+        out.warning(note);
+    }
     let report = service.recover(plan).await.map_err(failed)?;
     out.result(&report, &report).map_err(Failure::usage)?;
     Ok(Exit::Done)

@@ -64,10 +64,15 @@ pub(crate) async fn find(repository: &Repository, wanted: &Wanted, stack: &str) 
     }
 }
 
-/// What the repository does not have is an answer; all else is a failure.
+/// The code of what was asked for by name and a dump does not hold.
+pub(crate) const ABSENT: &str = "postgres.dump.absent";
+
+/// What the repository or a dump does not have is an answer; all else is a failure.
 pub(crate) fn absent(error: stackkit::Error) -> Failure {
     match error.kind() {
-        ErrorKind::NotFound if error.service().is_none() => Failure { exit: Exit::No, error },
+        ErrorKind::NotFound if error.service().is_none() || error.code() == Some(ABSENT) => {
+            Failure { exit: Exit::No, error }
+        }
         _ => Failure::repository(error),
     }
 }

@@ -408,9 +408,24 @@ impl fmt::Display for Error {
     }
 }
 
-/// Keeps a text on its line: a file name may hold a line feed, or what a terminal takes for a command.
+/// Keeps a text on its line: a name may hold a line feed, or what a terminal takes for a command.
 fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
+    write!(f, "{}", OneLine(text))
+}
+
+/// Prints a text on one line, its control characters escaped: names of files, databases and keys are not ours.
+///
+/// ```
+/// assert_eq!(stackkit_core::OneLine("shop\n  drop all").to_string(), r"shop\n  drop all");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = |c: char| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) };
+        self.0.chars().try_for_each(escaped)
+    }
 }
 
 impl fmt::Debug for Error {

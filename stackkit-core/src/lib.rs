@@ -53,7 +53,7 @@ pub mod tls;
 pub use async_trait::async_trait;
 pub use backup::{BackupProvider, Census, Dump};
 pub use clock::Clock;
-pub use error::{BoxError, Chain, Error, ErrorKind, Phase, Result, RetryClass};
+pub use error::{BoxError, Chain, Error, ErrorKind, OneLine, Phase, Result, RetryClass};
 pub use health::{HealthCheck, Intervals, Monitor, Observation, ProbeContext, Report};
 pub use secret::{REDACTED, Secret, Weakness};
 pub use service::{ConfigFault, Endpoint, FaultSeverity, SERVICE_ID_BYTES_MAX, Service, ServiceId};

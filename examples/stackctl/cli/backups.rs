@@ -66,8 +66,6 @@ pub(crate) struct RestoreArgs {
     /// Restore a service of the backup somewhere else; may be given again
     #[arg(long, value_name = "ID=URL|ID=env:NAME")]
     pub(crate) to: Vec<Named>,
-    #[command(flatten, next_help_heading = "PostgreSQL")]
-    pub(crate) postgres: PostgresArgs,
     /// Show what would be done, and do nothing
     #[arg(long, conflicts_with = "yes")]
     pub(crate) plan: bool,
@@ -78,6 +76,9 @@ pub(crate) struct RestoreArgs {
     pub(crate) read: ReadArgs,
     #[command(flatten)]
     pub(crate) lease: LeaseArgs,
+    // Last: the heading stands over all that follows.
+    #[command(flatten, next_help_heading = "PostgreSQL")]
+    pub(crate) postgres: PostgresArgs,
 }
 
 #[derive(Debug, Args)]

@@ -133,9 +133,14 @@ impl Command {
         match self {
             // A store without a swap, such as Redis, is filled in place.
             Self::Restore(args) if !args.plan => {
-                "interrupted; the repository is as it was, but a service whose restore had begun may hold a part of its \
-                 data: restore it again"
+                "interrupted; the repository is as it was. A store that is filled in place, such as Redis, may hold a part of \
+                 its data: restore it again. A PostgreSQL database is wholly the old or the new one: `stackctl recover` \
+                 removes what was begun beside it"
             }
+            Self::Import(args) if !args.plan => {
+                "interrupted; the database is wholly the old or the new one: `stackctl recover` removes what was begun beside it"
+            }
+            Self::Recover(args) if args.yes => "interrupted; each step is done or not: run it again",
             Self::Prune(PruneArgs { apply: true, .. }) | Self::Gc(GcArgs { apply: true, .. }) => {
                 "interrupted; what is deleted is deleted, and every backup that is listed is whole: run it again"
             }

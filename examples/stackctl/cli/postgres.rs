@@ -1,5 +1,6 @@
 //! What a restore of a PostgreSQL service takes beside what every restore does.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
@@ -30,7 +31,7 @@ pub(crate) struct PostgresArgs {
     no_privileges: bool,
     /// How many connections load and build indexes at once; the server's cores up to 4 unless given
     #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    jobs: Option<NonZeroUsize>,
     /// Replace a database although replication slots or subscriptions stay with the old one
     #[arg(long)]
     force: bool,
@@ -52,7 +53,8 @@ impl PostgresArgs {
         if self.no_privileges {
             options = options.without_privileges();
         }
-        let options = self.jobs.into_iter().fold(options, PostgresRestore::with_jobs);
+        let jobs = self.jobs.into_iter().map(NonZeroUsize::get);
+        let options = jobs.fold(options, PostgresRestore::with_jobs);
         self.keep_old.into_iter().fold(options, PostgresRestore::with_keep_old)
     }
 

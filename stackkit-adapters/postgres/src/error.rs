@@ -63,9 +63,10 @@ impl From<PostgresError> for Error {
                 located(error, &at).with_source(source)
             }
             PostgresError::Connect(at, source) => {
-                located(Self::new(ErrorKind::Unreachable, connect_message(&source)), &at)
-                    .with_phase(Phase::Connect)
-                    .with_source(source)
+                // A socket whose queue is full says so at once; over TCP the attempt waits.
+                let is_full = source.kind() == io::ErrorKind::WouldBlock;
+                let kind = if is_full { ErrorKind::Saturated } else { ErrorKind::Unreachable };
+                located(Self::new(kind, connect_message(&source)), &at).with_phase(Phase::Connect).with_source(source)
             }
             PostgresError::Handshake(at, known, source) => located(handshake(known, source), &at),
             PostgresError::Query(source) => query(source),
@@ -115,6 +116,7 @@ fn located(error: Error, at: &Endpoint) -> Error {
 fn connect_message(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "nothing listens there",
+        io::ErrorKind::WouldBlock => "more clients wait there than the server takes",
         io::ErrorKind::PermissionDenied => "the operating system denies access to the socket",
         _ => "the connection can't be opened",
     }
@@ -244,5 +246,8 @@ mod tests {
         let error = Error::from(PostgresError::Connect(Endpoint::local("postgres", "/run/s"), refused()));
         assert_eq!(error.to_string(), "nothing listens there (socket=/run/s)");
         assert_eq!(error.kind(), ErrorKind::Unreachable);
+        let full = io::Error::from(io::ErrorKind::WouldBlock);
+        let error = Error::from(PostgresError::Connect(Endpoint::local("postgres", "/run/s"), full));
+        assert_eq!(error.kind(), ErrorKind::Saturated);
     }
 }

@@ -154,11 +154,15 @@ impl Layout {
         self.databases.iter().find(|database| database.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.databases.iter().map(|database| database.name.as_str()).collect();
             Error::new(ErrorKind::NotFound, "the dump does not hold that database")
+                .with_code(ABSENT)
                 .with_context("database", name)
                 .with_context("held", names.join(", "))
         })
     }
 }
+
+/// The code of an error about something that was asked for by name, and that a dump does not hold.
+pub(crate) const ABSENT: &str = "postgres.dump.absent";
 
 /// Whether a dump is of this layout, and not one archive.
 pub(crate) fn is_layout(source: &dyn ArtifactSource) -> bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use stackkit_core::backup::{ArtifactSource, BackupProvider, CensusDifference, RestoreOptions, RestoreReport};
-use stackkit_core::{Error, ErrorKind, Result, Service, Stack};
+use stackkit_core::{Error, ErrorKind, OneLine, Result, Service, Stack};
 
 pub use plan::StackRestorePlan;
 pub use run::RestoreRun;
@@ -39,7 +39,7 @@ impl fmt::Display for StackRestoreReport {
         for report in &self.services {
             write!(f, "\n  {}: the census agrees with the dump", report.service)?;
             if let Some(kept) = &report.old_data_kept_as {
-                write!(f, "; replaced data is kept as {kept}")?;
+                write!(f, "; replaced data is kept as {}", OneLine(kept))?;
             }
             report.warnings.iter().try_for_each(|warning| write!(f, "\n    warning: {warning}"))?;
         }

@@ -6,9 +6,10 @@ use std::fmt;
 use stackkit_core::Census;
 
 use crate::id::BackupId;
-use crate::manifest::{Manifest, Status};
+use crate::manifest::{Manifest, ServiceRecord, Status};
 
-/// A backup that exists. `Display` prints a table: a row per artifact, then the spread of the barrier.
+/// A backup that exists. `Display` prints a table: a row for each service, with the name of its artifact or how many it
+/// has, then the spread of the barrier. The artifacts are in the [`manifest`](Self::manifest).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backup {
     manifest: Manifest,
@@ -43,30 +44,38 @@ impl fmt::Display for Backup {
         let manifest = &self.manifest;
         let status = if self.is_partial() { "partial backup" } else { "backup" };
         writeln!(f, "{status} {} of {}", manifest.id, manifest.stack)?;
-        let mut rows = vec![["service", "artifact", "plain", "stored", "ratio", "rate", "holds"].map(str::to_owned)];
-        for service in &manifest.services {
-            if let Some(failure) = &service.error {
-                rows.push([service.id.as_str(), "-", "-", "-", "-", "-", &failure.message].map(str::to_owned));
-            }
-            let mut holds = service.census.as_ref().map(|census| summary(&census.value)).unwrap_or_default();
-            for artifact in &service.artifacts {
-                rows.push([
-                    service.id.to_string(),
-                    artifact.spec.name.to_string(),
-                    format_bytes(artifact.plain.bytes),
-                    format_bytes(artifact.stored.bytes),
-                    ratio(artifact.plain.bytes, artifact.stored.bytes),
-                    rate(artifact.plain.bytes, artifact.elapsed_ms),
-                    // The census is the service's: it stands once.
-                    std::mem::take(&mut holds),
-                ]);
-            }
-        }
+        let mut rows = vec![["service", "artifacts", "plain", "stored", "ratio", "rate", "holds"].map(str::to_owned)];
+        rows.extend(manifest.services.iter().filter_map(row));
         table(f, &rows)?;
         write!(f, "points in time within {} ms", manifest.consistency.spread_ms)?;
         let warnings = manifest.services.iter().flat_map(|service| service.warnings.iter().map(|w| (&service.id, w)));
         warnings.into_iter().try_for_each(|(service, warning)| write!(f, "\nwarning: {service}: {warning}"))
     }
+}
+
+/// A service in one line, however many artifacts it has: a database may have hundreds. None for one that neither failed
+/// nor has any.
+fn row(service: &ServiceRecord) -> Option<[String; 7]> {
+    if let Some(failure) = &service.error {
+        return Some([service.id.as_str(), "-", "-", "-", "-", "-", &failure.message].map(str::to_owned));
+    }
+    let artifacts = match service.artifacts.as_slice() {
+        [] => return None,
+        [only] => only.spec.name.to_string(),
+        several => several.len().to_string(),
+    };
+    let plain_bytes = service.artifacts.iter().map(|artifact| artifact.plain.bytes).sum();
+    let stored_bytes = service.artifacts.iter().map(|artifact| artifact.stored.bytes).sum();
+    Some([
+        service.id.to_string(),
+        artifacts,
+        format_bytes(plain_bytes),
+        format_bytes(stored_bytes),
+        ratio(plain_bytes, stored_bytes),
+        // Artifacts may be written side by side: the dump's own time counts.
+        rate(plain_bytes, service.run_ms),
+        service.census.as_ref().map(|census| summary(&census.value)).unwrap_or_default(),
+    ])
 }
 
 /// Prints rows with their columns aligned; the first row is the header.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::{ArtifactName, Census, CensusDifference};
 use crate::clock::Clock;
+use crate::error::OneLine;
 use crate::service::ServiceId;
 
 /// What to do with the data that a restore replaces, where the store can keep it.
@@ -131,7 +132,7 @@ impl PlannedAction {
 
 impl fmt::Display for PlannedAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.action, self.object)?;
+        write!(f, "{} {}", self.action, OneLine(&self.object))?;
         match self.size_bytes {
             Some(bytes) => write!(f, " ({bytes} bytes)"),
             None => Ok(()),
@@ -195,10 +196,10 @@ impl fmt::Display for RestorePlan {
             writeln!(f, "  {action}")?;
         }
         for warning in &self.warnings {
-            writeln!(f, "  warning: {warning}")?;
+            writeln!(f, "  warning: {}", OneLine(warning))?;
         }
         for missing in &self.missing {
-            writeln!(f, "  missing: {missing}")?;
+            writeln!(f, "  missing: {}", OneLine(missing))?;
         }
         Ok(())
     }

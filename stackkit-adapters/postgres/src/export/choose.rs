@@ -7,6 +7,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 use super::ExportOptions;
 use super::version::{Said, Translator};
 use crate::archive::{Entry, Header, TocStream};
+use crate::layout::ABSENT;
 
 /// What every archive begins with: it says how to read the rest.
 const ALWAYS: [&str; 3] = ["ENCODING", "STDSTRINGS", "SEARCHPATH"];
@@ -128,7 +129,7 @@ impl Selection {
     fn check(&self) -> Result<()> {
         match self.wanted.iter().find(|(_, _, is_found)| !is_found) {
             Some((schema, table, _)) => {
-                let error = Error::new(ErrorKind::NotFound, "the dump does not hold that table");
+                let error = Error::new(ErrorKind::NotFound, "the dump does not hold that table").with_code(ABSENT);
                 Err(error.with_context("table", format!("{schema}.{table}")))
             }
             None => Ok(()),

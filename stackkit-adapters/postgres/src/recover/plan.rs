@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stackkit_core::ServiceId;
+use stackkit_core::{OneLine, ServiceId};
 
 /// What a plan of [`Postgres::plan_recovery`](crate::Postgres::plan_recovery) or
 /// [`Postgres::plan_removal_of_old`](crate::Postgres::plan_removal_of_old) is for.
@@ -73,11 +73,11 @@ impl fmt::Display for RecoveryStep {
             RecoveryAction::Open => "open",
             RecoveryAction::Rename => "name back",
         };
-        write!(f, "{verb} database {}", self.database)?;
+        write!(f, "{verb} database {}", OneLine(&self.database))?;
         if let Some(bytes) = self.size_bytes {
             write!(f, " ({bytes} bytes)")?;
         }
-        write!(f, ": {}", self.reason)
+        write!(f, ": {}", OneLine(&self.reason))
     }
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for RecoveryPlan {
             write!(f, "\n  {step}")?;
         }
         for note in &self.notes {
-            write!(f, "\n  note: {note}")?;
+            write!(f, "\n  note: {}", OneLine(note))?;
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use stackkit_core::backup::{ArtifactName, ArtifactReader, ArtifactSource};
-use stackkit_core::{Error, Result};
+use stackkit_core::{Error, ErrorKind, Result};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 
@@ -24,6 +24,12 @@ use crate::sql::identifier;
 /// Members of an archive that are at most so far apart are read in one go: their headers, and padding. A range of its own
 /// costs a whole frame of the repository.
 const GAP_BYTES_MAX: u64 = 64 * 1024;
+
+/// How many connections are asked for at once: a server keeps as many waiting as it has room for, and few of a socket.
+const OPENED_AT_ONCE: usize = 4;
+
+/// How many connections are given back where the server had too few: the swap needs two, and somebody may have to look.
+const SPARE_CONNECTIONS: usize = 3;
 
 /// What is loaded, and into what.
 pub(crate) struct Loader<'a> {
@@ -57,9 +63,12 @@ impl Loader<'_> {
     /// Fills the database. Every error of a statement is one of the restore, and names its entry. Gives warnings.
     pub(crate) async fn run(&self) -> Result<Vec<String>> {
         let mut sessions = self.open().await?;
+        let few = format!("the server had {} of {} connections for the restore", sessions.len(), self.wanted());
+        let few = (sessions.len() < self.wanted()).then_some(few);
         self.fill(&mut sessions).await?;
         // Without statistics the first queries would be planned blindly.
         let mut warnings = analyze::run(&mut sessions).await?;
+        warnings.extend(few);
         warnings.extend(sessions.into_iter().flat_map(|loading| loading.warnings));
         Ok(warnings)
     }
@@ -82,9 +91,30 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// How many connections can have something to do.
+    fn wanted(&self) -> usize {
+        self.jobs.min(self.toc.entries.len()).max(1)
+    }
+
+    /// As many connections as are wanted, or as the server has for us: one at least.
     async fn open(&self) -> Result<Vec<Loading>> {
-        let open = (0..self.jobs.max(1)).map(|_| Loading::open(self.config, self.database, self.toc, self.jobs));
-        try_join_all(open).await
+        let open = || Loading::open(self.config, self.database, self.toc, self.jobs);
+        let mut sessions = vec![open().await?];
+        let mut is_full = false;
+        while !is_full && sessions.len() < self.wanted() {
+            let more = (self.wanted() - sessions.len()).min(OPENED_AT_ONCE);
+            for opened in join_all((0..more).map(|_| open())).await {
+                match opened {
+                    Ok(session) => sessions.push(session),
+                    Err(error) if error.kind() == ErrorKind::Saturated => is_full = true,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if is_full {
+            sessions.truncate(sessions.len().saturating_sub(SPARE_CONNECTIONS).max(1));
+        }
+        Ok(sessions)
     }
 
     /// Runs entries one after the other, many in one round trip.

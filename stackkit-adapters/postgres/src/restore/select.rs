@@ -6,6 +6,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 
 use super::script::qualified;
 use crate::archive::{Entry, Section};
+use crate::layout::ABSENT;
 
 /// The schema of a table that is named without one.
 const SCHEMA_DEFAULT: &str = "public";
@@ -114,7 +115,8 @@ impl Chooser<'_> {
 
     fn choose(&mut self, found: Vec<i32>, message: &str, name: &str) -> Result<()> {
         if found.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, message).with_context("name", name));
+            let error = Error::new(ErrorKind::NotFound, message).with_code(ABSENT).with_context("name", name);
+            return Err(error.with_context("hint", "names are exact, and a table without a schema is one of public"));
         }
         self.wanted.extend(&found);
         self.whole.extend(found);

@@ -138,7 +138,7 @@ impl Loading {
 pub(crate) fn named(error: Error, entry: &Entry, sql: &str) -> Error {
     let error = error
         .with_context("toc_id", entry.dump_id)
-        .with_context("object", format!("{} {}", entry.kind, qualified(entry)));
+        .with_context("entry", format!("{} {}", entry.kind, qualified(entry)));
     if sql.is_empty() || SECRET_KINDS.contains(&entry.kind.as_str()) {
         return error;
     }

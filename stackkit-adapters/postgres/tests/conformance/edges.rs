@@ -188,7 +188,7 @@ async fn missing_roles_leave_the_old_data() {
     let cx = RestoreContext::new().with_expected(report.census.clone());
     let error = service.restore(plan, &memory, &cx).await.map(drop).expect_err("the role is missing");
     assert_eq!((error.code(), error.target()), (Some("42704"), Some(TargetState::Old)), "{error:?}");
-    assert!(error.chain().to_string().contains(&role) && error.to_string().contains("object=ACL"), "{error:?}");
+    assert!(error.chain().to_string().contains(&role) && error.to_string().contains("entry=ACL"), "{error:?}");
     assert_eq!(service.census().await.expect("a census"), report.census);
     assert_eq!(staged(&postgres).await, 0);
 }

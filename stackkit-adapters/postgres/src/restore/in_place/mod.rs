@@ -176,7 +176,7 @@ impl InPlace<'_> {
         }
         for object in &objects {
             let dropped = loading.wire.execute(object.drop().as_bytes()).await;
-            dropped.map_err(|error| error.with_context("object", format!("{} {}", object.kind, object.name)))?;
+            dropped.map_err(|error| error.with_context("entry", format!("{} {}", object.kind, object.name)))?;
         }
         for (entry, sql) in self.parts.drops_after() {
             loading.send(&sql).await.map_err(|error| named(hanging(error), entry, &sql))?;

@@ -3,6 +3,7 @@
 mod archive;
 mod census;
 mod client;
+mod column_options;
 mod config;
 mod connect;
 mod dump;

@@ -174,6 +174,8 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.push(Trial::ignorable_test("vectors_survive", vectors));
     let over = || ignorable(torture::later::later_servers_hold_the_same);
     trials.push(Trial::ignorable_test("later_servers_hold_the_same", over));
+    let later = || ignorable(torture::later::a_later_pg_dump_is_as_good);
+    trials.push(Trial::ignorable_test("a_later_pg_dump_is_as_good", later));
     let later = || ignorable(torture::odd::later_versions_read_the_dump);
     trials.push(Trial::ignorable_test("later_versions_read_the_dump", later));
     trials.push(Trial::ignorable_test("tls_encrypts_and_verifies", || ignorable(health::tls_encrypts_and_verifies)));

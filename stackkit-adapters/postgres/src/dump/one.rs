@@ -20,6 +20,7 @@ use super::units::{self, Cut, Unit};
 use super::worker::{State, Work, Worker};
 use crate::archive::{Compression, Data, Entry, Format, write};
 use crate::census::{self, Selected};
+use crate::column_options;
 use crate::config::PostgresConfig;
 use crate::layout::{DataFile, DatabaseLayout, TOC, formats};
 use crate::wire::{CHUNK_BYTES, Wire, value};
@@ -165,6 +166,7 @@ impl OneDatabase<'_> {
                 }
                 _ => String::new(),
             };
+            entry.definition = column_options::without_internal(&entry.definition).into_owned();
             entry.data = Data::File(file);
             write::entry(&header, &entry, &mut out)?;
             if out.len() >= CHUNK_BYTES {

@@ -7,6 +7,7 @@ use stackkit_core::{Error, ErrorKind, Result};
 use super::ExportOptions;
 use super::version::{Said, Translator};
 use crate::archive::{Entry, Header, TocStream};
+use crate::column_options;
 use crate::layout::ABSENT;
 
 /// What every archive begins with: it says how to read the rest.
@@ -166,7 +167,8 @@ impl<'a> Entries<'a> {
     /// The next one; nothing behind the last.
     pub(super) async fn next(&mut self) -> Result<Option<Entry>> {
         while self.ready.is_empty() {
-            let Some(entry) = self.toc.next().await? else { return Ok(None) };
+            let Some(mut entry) = self.toc.next().await? else { return Ok(None) };
+            entry.definition = column_options::without_internal(&entry.definition).into_owned();
             let is_kept = |kept: &HashSet<i32>| kept.contains(&entry.dump_id) || ALWAYS.contains(&entry.kind.as_str());
             if self.kept.is_none_or(is_kept)
                 && let Said::Entries(entries) = self.translator.say(self.header, entry)?

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::archive::Entry;
+use crate::column_options;
 use crate::options::Owners;
 use crate::sql::{identifier, literal};
 
@@ -152,7 +153,7 @@ fn definition(entry: &Entry, style: &Style, blobs: &BTreeMap<i32, &Entry>) -> St
         "SCHEMA" if style.owners == Owners::Skip && entry.definition.contains(" AUTHORIZATION ") => {
             format!("CREATE SCHEMA {};\n", identifier(&entry.tag))
         }
-        _ => entry.definition.clone(),
+        _ => column_options::without_internal(&entry.definition).into_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! SQL text, as `pg_dump` writes it without a format: run statement by statement into a new database.
 
-mod scanner;
+pub(crate) mod scanner;
 pub(crate) mod text;
 
 use stackkit_core::backup::{RestoreOptions, RestorePlan, RestoreReport, TargetState};

@@ -6,10 +6,11 @@
 use libtest_mimic::Completion;
 use stackkit_core::ErrorKind;
 use stackkit_fixtures::{PostgresOptions, PostgresServer};
+use stackkit_postgres::{ExportFormat, ExportOptions, ExportTo, Postgres, export};
 
 use crate::memory::{dump, restore};
 use crate::torture::compare::{Picture, by_hand, pg_restore};
-use crate::torture::{ENGINES, is_built, run_file, server, server_of, service};
+use crate::torture::{ENGINES, TOOL_LIMIT, config, is_built, run_file, server, server_of, service, tool, tool_of};
 
 /// What is dumped together.
 const DATABASES: [&[&str]; 3] =
@@ -37,14 +38,62 @@ pub(crate) async fn later_servers_hold_the_same() -> Completion {
     if seen == 0 { Completion::ignored_with("no later version is installed") } else { Completion::Completed }
 }
 
+/// The tools of a later version write what that version reads, of a server whose columns have options of its own.
+pub(crate) async fn a_later_pg_dump_is_as_good() -> Completion {
+    let server = server().await;
+    let mut later = None;
+    for major in [17, 18, 16].into_iter().filter(|major| *major > server.major()) {
+        later = later.or(server_of(PostgresOptions::new().with_major(major)).await.ok());
+    }
+    let Some(later) = later else { return Completion::ignored_with("no later version is installed") };
+    make(&server, &later, "torture", DATABASES[0]).await;
+    by_text(&server, &later).await;
+    let what =
+        Expected { entries: Picture::of(&later, "by_text").await, ..Expected::of(&server, &later, "torture").await };
+    for engine in ENGINES {
+        let dumped = Postgres::new(config(&server, "torture", engine).with_tool_dir(later.bin_dir()));
+        let (memory, report) = dump(&dumped).await.expect("a dump");
+        let name = format!("loaded_{engine:?}");
+        let restored = restore(&service(&later, &name, engine), &memory, &report).await;
+        restored.unwrap_or_else(|error| panic!("{name}: {}", error.chain()));
+        what.assert_in(&later, &name).await;
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let (name, path) = (format!("exported_{engine:?}"), directory.path().join("export"));
+        let options = ExportOptions::new(ExportFormat::Custom);
+        export(&memory, &options, ExportTo::Path(path.clone())).await.expect("an export");
+        pg_restore(&later, &["-j2"], &path, &name).await;
+        what.assert_in(&later, &name).await;
+    }
+    Completion::Completed
+}
+
+/// What the later version's text makes of the older one's objects in `by_text`: by its `psql`, without the options.
+async fn by_text(server: &PostgresServer, later: &PostgresServer) {
+    let text = tool_of(later, server, "pg_dump").arg("--dbname=torture").output(TOOL_LIMIT).await.expect("a dump");
+    let text = String::from_utf8(text).expect("UTF-8");
+    let mut pieces = text.split("SET (pg_attver=");
+    let mut bare = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces.map(|piece| piece.trim_start_matches(|character: char| character.is_ascii_digit())) {
+        match piece.strip_prefix(", ") {
+            Some(others) => bare.extend(["SET (", others]),
+            // A statement that changes nothing.
+            None => bare.extend(["RESET (n_distinct", piece]),
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("text.sql");
+    std::fs::write(&file, bare).expect("a file");
+    later.create_database("by_text").await.expect("a database");
+    let psql =
+        tool(later, "psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-d", "by_text", "-f"]);
+    psql.arg(&file).output(TOOL_LIMIT).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+}
+
 /// Makes the files' objects on both servers, and brings those of the first to the other.
 async fn goes_over(server: &PostgresServer, later: &PostgresServer, database: &str, files: &[&str]) {
     make(server, later, database, files).await;
-    let what = Expected {
-        rows: Picture::by(later, server, database).await,
-        entries: Picture::of(later, database).await,
-        not_null: server.query_in(database, NOT_NULL).await.expect("columns"),
-    };
+    let what = Expected::of(server, later, database).await;
     for engine in ENGINES {
         let (memory, report) = dump(&service(server, database, engine)).await.expect("a dump");
         let directory = tempfile::tempdir().expect("a directory");
@@ -84,6 +133,14 @@ struct Expected {
 }
 
 impl Expected {
+    async fn of(server: &PostgresServer, later: &PostgresServer, database: &str) -> Self {
+        Self {
+            rows: Picture::by(later, server, database).await,
+            entries: Picture::of(later, database).await,
+            not_null: server.query_in(database, NOT_NULL).await.expect("columns"),
+        }
+    }
+
     async fn assert_in(&self, later: &PostgresServer, database: &str) {
         let found = Picture::of(later, database).await;
         self.rows.assert_same_rows(&found, database);

@@ -79,7 +79,7 @@ impl Site {
     }
 }
 
-async fn encrypted(folder: &Path) -> Repository {
+pub(crate) async fn encrypted(folder: &Path) -> Repository {
     let identity = Identity::generate().unwrap();
     let options = RepositoryOptions::new()
         .encrypt_to(identity.recipients().remove(0))

@@ -2,6 +2,7 @@
 //! a reason, or fails where `STACKKIT_REQUIRE` names it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod base_backup;
 mod browser;
 mod buckets;
 mod catalogue;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let modules = [
+        ("base_backup", base_backup::TESTS),
         ("browser", browser::TESTS),
         ("buckets", buckets::TESTS),
         ("catalogue", catalogue::TESTS),

@@ -1,4 +1,4 @@
-//! Room that tables and indexes hold for nothing: estimated from the planner's statistics, which costs next to nothing,
+//! Room that tables, what they keep aside, and indexes hold for nothing: estimated from the planner's statistics, which costs next to nothing,
 //! and measured by `pgstattuple` where it is installed and may be called.
 //!
 //! The estimate is the well-known one of <https://github.com/ioguix/pgsql-bloat-estimation>: how many pages the rows would
@@ -50,6 +50,15 @@ const INDEXES: &str = "SELECT oid, name, pages * bs AS size, greatest(pages - 1 
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') \
     GROUP BY c.oid, n.nspname HAVING count(*) = count(s.attname)) t";
 
+/// What tables keep aside: pages against those that its pieces need, four a page (`EXTERN_TUPLES_PER_PAGE` in the server's
+/// heaptoast.h). The last piece of a value needs less, so it is a lower bound. Vacuum counts them.
+const TOAST: &str = "SELECT oid, name, pages * bs AS size, greatest(pages - ceil(rows / 4), 0) * bs AS bloat FROM ( \
+    SELECT t.oid, format('%I.%I', n.nspname, c.relname) AS name, t.relpages::float8 AS pages, \
+        t.reltuples::float8 AS rows, current_setting('block_size')::float8 AS bs \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class t ON t.oid = c.reltoastrelid \
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND t.reltuples >= 0 \
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema')) t";
+
 /// Where `pgstattuple` is and whether it may be called: for tables and for indexes.
 const EXACT: &str = "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
     WHERE e.extname = 'pgstattuple' AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (SELECT 1 FROM pg_proc p \
@@ -66,13 +75,20 @@ struct Kind {
     exact: fn(schema: &str, oid: u64) -> String,
 }
 
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
         estimate: TABLES,
         code: "table.bloat",
         message: "much of the table is empty, and only a rewrite gives it back to the disk",
         action: MaintenanceAction::VacuumFull,
-        exact: |schema, oid| format!("SELECT table_len, dead_tuple_len + free_space FROM {schema}.pgstattuple({oid})"),
+        exact: free_room,
+    },
+    Kind {
+        estimate: TOAST,
+        code: "table.toast_bloat",
+        message: "much of what the table keeps aside (TOAST) is empty, and only a rewrite gives it back to the disk",
+        action: MaintenanceAction::VacuumFull,
+        exact: free_room,
     },
     Kind {
         estimate: INDEXES,
@@ -88,6 +104,11 @@ const KINDS: [Kind; 2] = [
         },
     },
 ];
+
+/// What a table, or what it keeps aside, holds for nothing.
+fn free_room(schema: &str, oid: u64) -> String {
+    format!("SELECT table_len, dead_tuple_len + free_space FROM {schema}.pgstattuple({oid})")
+}
 
 /// Tables and indexes that hold more for nothing than the limits allow.
 pub(crate) async fn findings(session: &Session, limits: &MaintenanceLimits) -> Result<Vec<MaintenanceFinding>> {

@@ -31,14 +31,14 @@ pub(crate) const CASES: &[Case] = cases![
 /// Long enough for statistics to arrive, or a lock to be taken, on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn fixture(setup: &str) -> PostgresFixture {
+pub(crate) async fn fixture(setup: &str) -> PostgresFixture {
     let postgres = stackkit_fixtures::postgres().await.expect("a server");
     postgres.execute(setup).await.expect("objects");
     postgres
 }
 
 /// Small tables count, and nobody is waited for.
-fn maintenance(postgres: &PostgresFixture) -> PostgresMaintenance {
+pub(crate) fn maintenance(postgres: &PostgresFixture) -> PostgresMaintenance {
     let config = postgres.service().expect("a handle").config().clone();
     let limits = MaintenanceLimits::new().with_rows_min(100).with_bloat_bytes_min(100 * 1024);
     let limits = limits.with_unused_index_bytes_min(8 * 1024);
@@ -46,7 +46,7 @@ fn maintenance(postgres: &PostgresFixture) -> PostgresMaintenance {
 }
 
 /// The findings, as soon as the statistics have this one.
-async fn found(maintenance: &PostgresMaintenance, code: &str, relation: &str) -> MaintenanceFindings {
+pub(crate) async fn found(maintenance: &PostgresMaintenance, code: &str, relation: &str) -> MaintenanceFindings {
     let look = async || {
         let found = maintenance.findings().await.expect("findings");
         let is_there = found.with_code(code).any(|finding| finding.relation == relation);
@@ -55,7 +55,7 @@ async fn found(maintenance: &PostgresMaintenance, code: &str, relation: &str) ->
     wait_until(&format!("{code} of {relation}"), LONG, look).await.expect("a finding")
 }
 
-async fn done(maintenance: &PostgresMaintenance, plan: MaintenancePlan) -> MaintenanceReport {
+pub(crate) async fn done(maintenance: &PostgresMaintenance, plan: MaintenancePlan) -> MaintenanceReport {
     let report = maintenance.apply(plan).await.expect("a report");
     assert!(report.is_complete(), "{report}");
     report
@@ -244,7 +244,7 @@ async fn a_plan_of_another_table_is_refused() {
 }
 
 /// A role that may only log in, and its maintenance.
-async fn plain(postgres: &PostgresFixture) -> (String, PostgresMaintenance) {
+pub(crate) async fn plain(postgres: &PostgresFixture) -> (String, PostgresMaintenance) {
     let role = format!("r_{}", postgres.database());
     postgres.execute(&format!("create role {role} login")).await.expect("a role");
     let url = postgres.url().replace("postgres@", &format!("{role}@"));

@@ -36,6 +36,8 @@ mod large_objects;
 mod load;
 #[path = "conformance/maintenance.rs"]
 mod maintenance;
+#[path = "conformance/maintenance_further.rs"]
+mod maintenance_further;
 #[path = "conformance/memory.rs"]
 mod memory;
 #[path = "conformance/oracles.rs"]
@@ -121,30 +123,8 @@ fn main() -> ExitCode {
 fn trials(extent: Extent) -> Vec<Trial> {
     let mut core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
     core.extend([large_objects::CASES, exports::CORE].concat());
-    let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
-    further.extend(load::CASES);
-    further.extend(hostile::CASES);
-    further.extend(in_place::CASES);
-    further.extend(in_place_locks::CASES);
-    further.extend(physical::CASES);
-    further.extend(maintenance::CASES);
-    further.extend(swap::CASES);
-    further.extend(recover::CASES);
-    further.extend(restore_faults::CASES);
-    further.extend(parallel_dump::CASES);
-    further.extend(parallel_dump_elsewhere::CASES);
-    further.extend(parallel_dump_memory::CASES);
-    further.extend(parallel_dump_wide::CASES);
-    further.extend(torture::CASES);
-    further.extend(archives::CASES);
-    further.extend(exports::CASES);
-    further.extend(oracles::CASES);
-    further.extend(several::CASES);
-    further.extend(several_killed::CASES);
-    further.extend(restore_memory::CASES);
-    further.extend(sqltext::CASES);
     let cases = match extent {
-        Extent::Whole => [core, further].concat(),
+        Extent::Whole => [core, further()].concat(),
         Extent::Core => [&core, load::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat(),
     };
     let case = |(name, run): Case| {
@@ -198,6 +178,34 @@ fn trials(extent: Extent) -> Vec<Trial> {
     let others = archives::OTHERS.iter().chain(exports::OTHERS);
     trials.extend(others.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
     trials
+}
+
+/// What those run beside it that are tested in full.
+fn further() -> Vec<Case> {
+    let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
+    further.extend(load::CASES);
+    further.extend(hostile::CASES);
+    further.extend(in_place::CASES);
+    further.extend(in_place_locks::CASES);
+    further.extend(physical::CASES);
+    further.extend(maintenance::CASES);
+    further.extend(maintenance_further::CASES);
+    further.extend(swap::CASES);
+    further.extend(recover::CASES);
+    further.extend(restore_faults::CASES);
+    further.extend(parallel_dump::CASES);
+    further.extend(parallel_dump_elsewhere::CASES);
+    further.extend(parallel_dump_memory::CASES);
+    further.extend(parallel_dump_wide::CASES);
+    further.extend(torture::CASES);
+    further.extend(archives::CASES);
+    further.extend(exports::CASES);
+    further.extend(oracles::CASES);
+    further.extend(several::CASES);
+    further.extend(several_killed::CASES);
+    further.extend(restore_memory::CASES);
+    further.extend(sqltext::CASES);
+    further
 }
 
 /// Runs a case that can be ignored for another reason than a missing server.

@@ -25,6 +25,10 @@ use crate::config::PostgresConfig;
 use crate::layout::{DataFile, DatabaseLayout, TOC, formats};
 use crate::wire::{CHUNK_BYTES, Wire, value};
 
+/// How long the snapshot's own session waits for an index: for what other connections gave up on, and for hashes. It has the
+/// lock of every table, so nothing but a rebuild is in its way, which ends by itself; that of the largest takes hours.
+const REBUILD_WAIT: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// How long the snapshot's own session may live after another one of a standby was ended. The replay ends whoever is in
 /// its way one after the other, and looks each 5 ms whether they are gone (`ResolveRecoveryConflictWithVirtualXIDs`).
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
@@ -93,6 +97,8 @@ impl OneDatabase<'_> {
             let error = Error::new(ErrorKind::Busy, "pg_dump tells of a table that was not locked");
             return Err(error.with_context("table", &entry.table));
         }
+        let wait = format!("SET lock_timeout = {}", REBUILD_WAIT.as_millis());
+        pin.wire.execute(wait.as_bytes()).await?;
         let objects = groups.store(&mut pin.wire, self.sink, &self.prefix).await?;
         let objects = Objects::new(&mut pin.wire, objects).await?;
         let facts = catalog::facts(&mut pin.wire, entries.iter().map(|entry| entry.oid)).await?;

@@ -56,6 +56,7 @@ pub(crate) struct Verifier {
     label: Option<Label>,
     major: Option<String>,
     has_settings: bool,
+    is_of_standby: bool,
     manifest: Option<ManifestReader>,
 }
 
@@ -98,6 +99,7 @@ impl Verifier {
             _ => Current::Plain(Crc32c::default()),
         };
         self.has_settings |= member.path == b"postgresql.conf";
+        self.is_of_standby |= member.path == b"standby.signal";
         self.member = Some((member.clone(), current));
         Ok(())
     }
@@ -194,12 +196,19 @@ impl Verifier {
         }
         let mut census = self.census;
         census.add("databases", u64::try_from(self.databases.len()).unwrap_or(u64::MAX));
-        let no_settings =
-            "postgresql.conf is not in the data directory, as Debian keeps it in /etc: save it by other means";
-        let warnings = (!self.has_settings).then(|| no_settings.to_owned()).into_iter().collect();
+        let warnings = [(!self.has_settings).then_some(NO_SETTINGS), self.is_of_standby.then_some(OF_STANDBY)];
+        let warnings = warnings.into_iter().flatten().map(str::to_owned).collect();
         Ok(Verified { census, major, warnings })
     }
 }
+
+/// What is told of a backup without settings.
+const NO_SETTINGS: &str =
+    "postgresql.conf is not in the data directory, as Debian keeps it in /etc: save it by other means";
+
+/// What is told of a backup that was made of a standby: the server copies the file that makes it one.
+const OF_STANDBY: &str = "the backup is of a standby: a server that starts from it follows the same primary \
+    (primary_conninfo, primary_slot_name), unless standby.signal is removed before its first start";
 
 fn missing_segment(files: &HashMap<u128, Seen>, ranges: &[WalRange], segment_bytes: u64) -> Option<String> {
     let names = ranges.iter().flat_map(|range| segments(range.timeline, range.start, range.end, segment_bytes));

@@ -37,20 +37,28 @@ const SESSIONS: &str = "select count(*), count(*) filter (where not ssl) from pg
 pub(crate) async fn a_dump_and_its_restore_are_encrypted_throughout() -> Completion {
     let files = certificate();
     // Whoever asks without TLS is refused, `pg_dump` too.
-    let only_tls = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+    let only_tls = "local all all trust\nhostssl all,replication all 127.0.0.1/32 scram-sha-256\n";
     std::fs::write(files.path().join("hba.conf"), only_tls).expect("a file");
-    let server = match tls_server(&files, &[("hba_file", files.path().join("hba.conf").display().to_string())]).await {
+    let hba = files.path().join("hba.conf").display().to_string();
+    let settings = [("hba_file", hba), ("wal_level", "replica".to_owned()), ("max_wal_senders", "4".to_owned())];
+    let server = match tls_server(&files, &settings).await {
         Ok(server) => server,
         Err(reason) => return Completion::ignored_with(reason),
     };
     server.create_database("shop").await.expect("a database");
     server.execute_in("shop", ROWS).await.expect("rows");
-    let before = server.query_in("shop", SUMS).await.expect("sums");
     let plain = service(&server, "sslmode=disable", &files);
     let error = dump(&plain).await.map(drop).expect_err("it asks without TLS");
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
 
-    let service = service(&server, "sslmode=verify-full", &files);
+    let memory = comes_back(&server, &service(&server, "sslmode=verify-full", &files)).await;
+    strangers_are_refused(&server, &memory).await;
+    Completion::Completed
+}
+
+/// Dumps, restores, and makes a base backup; gives the dump.
+async fn comes_back(server: &PostgresServer, service: &Postgres) -> Memory {
+    let before = server.query_in("shop", SUMS).await.expect("sums");
     let pinned = service.begin(&DumpContext::new()).await.expect("a snapshot");
     let look = async || {
         let sessions = server.query_in("shop", SESSIONS).await.expect("sessions");
@@ -63,10 +71,11 @@ pub(crate) async fn a_dump_and_its_restore_are_encrypted_throughout() -> Complet
         .execute_in("shop", "drop table wide; update long set t = ''; select lo_unlink(4711)")
         .await
         .expect("changes");
-    restore(&service, &memory, &report).await.expect("a restore");
+    restore(service, &memory, &report).await.expect("a restore");
     assert_eq!(server.query_in("shop", SUMS).await.expect("sums"), before);
-    strangers_are_refused(&server, &memory).await;
-    Completion::Completed
+    let base = service.base_backup().begin(&DumpContext::new()).await.expect("a base backup begins");
+    base.run(&Memory::default()).await.expect("a base backup");
+    memory
 }
 
 /// A certificate of nobody that is trusted, and one of another host.
@@ -77,6 +86,8 @@ async fn strangers_are_refused(server: &PostgresServer, memory: &Memory) {
         assert_eq!((error.kind(), error.phase()), (ErrorKind::Config, Some(Phase::Tls)), "{error:?}");
     };
     refused(untrusted.begin(&DumpContext::new()).await.map(drop).expect_err("an untrusted certificate"));
+    let begun = untrusted.base_backup().begin(&DumpContext::new()).await;
+    refused(begun.map(drop).expect_err("an untrusted certificate"));
     let planned = untrusted.plan_restore(memory, &RestoreOptions::new()).await;
     refused(planned.map(drop).expect_err("an untrusted certificate"));
     let trusting = service(server, "sslmode=require", &other);

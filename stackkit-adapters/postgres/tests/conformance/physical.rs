@@ -13,6 +13,7 @@ use stackkit_postgres::{BaseBackup, Postgres};
 use tempfile::TempDir;
 
 use crate::memory::Memory;
+use crate::standby::standby;
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
@@ -27,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
     what_a_base_backup_lacks_is_told_before_it_runs,
     a_dropped_base_backup_leaves_nothing_on_the_server,
     a_cut_restore_of_a_base_backup_is_named_and_cleared,
+    a_base_backup_of_a_standby_is_told_and_starts_alone,
 ];
 
 /// Long enough for a server to start, or the tool to run, on a busy machine.
@@ -303,4 +305,30 @@ async fn a_cut_restore_of_a_base_backup_is_named_and_cleared() {
     assert!(second.is_destructive() && second.to_string().contains("data.partial"), "{second}");
     backup.restore(second, &memory, &expecting(&report)).await.expect("a restore");
     assert!(data.join("PG_VERSION").is_file() && !left.exists());
+}
+
+async fn a_base_backup_of_a_standby_is_told_and_starts_alone() {
+    // Of pages that were torn a backup of a standby could not be mended.
+    let options = PostgresOptions::new().with_setting("wal_level", "replica").with_setting("max_wal_senders", "4");
+    let primary = postgres_server(options.with_setting("full_page_writes", "on")).await.expect("a server");
+    primary.create_database("shop").await.expect("a database");
+    primary.execute_in("shop", OBJECTS).await.expect("objects");
+    let standby = standby(&primary).await;
+    let config = Postgres::from_url(&standby.url()).expect("a URL").config().clone().with_database("shop");
+    let below = Postgres::new(config.with_content_digests(true).with_tool_dir(primary.bin_dir()));
+    let ready = async || below.census().await.ok();
+    let before = wait_until("the standby", LONG, ready).await.expect("a standby");
+    let place = directory();
+    let data = place.path().join("data");
+    let backup = below.base_backup().with_restore_to(&data);
+    let (memory, report) = dump(&backup).await.expect("a base backup");
+    let is_told = |warnings: &[String]| warnings.iter().any(|warning| warning.contains("standby.signal is removed"));
+    assert!(is_told(&report.warnings), "{:?}", report.warnings);
+    let fresh = plan(&backup, &memory).await;
+    let restored = backup.restore(fresh, &memory, &expecting(&report)).await.expect("a restore");
+    assert!(is_told(&restored.warnings), "{:?}", restored.warnings);
+    std::fs::remove_file(data.join("standby.signal")).expect("the file that was told of");
+    let copy = postgres_server_on(&data, PostgresOptions::new()).await.expect("a server on the restored directory");
+    assert_eq!(handle(&copy, "shop").census().await.expect("a census"), before);
+    copy.execute_in("shop", "create table later as select 1 as x").await.expect("it follows nobody");
 }

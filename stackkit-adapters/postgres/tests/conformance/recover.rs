@@ -15,7 +15,7 @@ use stackkit_postgres::{Databases, Postgres, PostgresDump, PostgresRestore, Reco
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::memory::{dump, restore};
-use crate::tap::{Last, Tap};
+use crate::tap::{Last, Tap, When};
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
@@ -176,17 +176,22 @@ async fn ended(mut child: Child) -> bool {
 }
 
 /// Kills a restore at its message number `at`; false if it did not send so many.
-pub(crate) async fn kill_at(urls: &Urls, tap: &Tap, at: usize, last: Last) -> bool {
+async fn kill_at(urls: &Urls, tap: &Tap, at: usize, last: Last) -> bool {
+    kill_when(urls, tap, When::Number(at), last).await
+}
+
+/// Kills a restore at that message; false if it did not send it.
+pub(crate) async fn kill_when(urls: &Urls, tap: &Tap, when: When, last: Last) -> bool {
     let pid = Arc::new(AtomicI32::new(0));
     let victim = Arc::clone(&pid);
-    tap.arm(at, last, move || {
+    tap.arm_when(when, last, move || {
         let victim = Pid::from_raw(victim.load(Ordering::SeqCst)).expect("the child is known");
         kill_process(victim, Signal::KILL).expect("it runs");
     });
     let child = urls.spawn();
     pid.store(i32::try_from(child.id()).expect("a process id"), Ordering::SeqCst);
     let is_done = ended(child).await;
-    assert_eq!(tap.disarm(), !is_done, "it ends well, or is killed at message {at}");
+    assert_eq!(tap.disarm(), !is_done, "it ends well, or is killed at {when:?}");
     !is_done
 }
 

@@ -1,13 +1,13 @@
 //! Processes that are killed while they swap several databases: afterwards all are old, or all are new.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server, wait_until};
 use stackkit_postgres::{Postgres, RemoveOld};
 
-use crate::recover::{Urls, kill_at};
-use crate::tap::{Last, Tap};
+use crate::recover::{Urls, kill_when};
+use crate::tap::{Last, Tap, When};
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
@@ -123,34 +123,35 @@ impl Several {
 }
 
 async fn killed_before_each_message_of_a_swap_of_several_all_are_old_or_all_new() {
-    let seen = killed_at_each_message(Last::Dropped).await;
-    assert!(seen.get("old") > Some(&(SWAP_MESSAGES / 2)), "{seen:?}");
+    killed_at_each_message(Last::Dropped, "old").await;
 }
 
 async fn killed_after_each_message_of_a_swap_of_several_all_are_old_or_all_new() {
-    let seen = killed_at_each_message(Last::Delivered).await;
-    assert!(seen.get("old") > Some(&(SWAP_MESSAGES / 2)) && seen.contains_key("new"), "{seen:?}");
+    killed_at_each_message(Last::Delivered, "new").await;
 }
 
-/// How often all were found old after a kill, and how often new.
-async fn killed_at_each_message(last: Last) -> BTreeMap<String, usize> {
+/// Kills at the message of the renames first, after which all are `renamed`, and then at each of the last messages.
+async fn killed_at_each_message(last: Last, renamed: &str) {
     let several = Several::start().await;
     let tap = Tap::start(several.target.port()).await;
     let urls = several.urls(&tap);
-    assert!(!kill_at(&urls, &tap, MESSAGES_MAX, Last::Dropped).await);
+    let killed_at = async |when| {
+        let is_killed = kill_when(&urls, &tap, when, last).await;
+        (is_killed, several.settled().await)
+    };
+    assert_eq!(killed_at(When::Holds("RENAME TO")).await, (true, renamed.to_owned()));
+    assert_eq!(killed_at(When::Number(MESSAGES_MAX)).await, (false, "new".to_owned()));
     let swap = tap.sent().saturating_sub(SWAP_MESSAGES);
-    assert_eq!(several.settled().await, "new");
-    let mut seen = BTreeMap::<String, usize>::new();
-    let mut unharmed = 0;
-    let mut at = (swap.saturating_sub(MESSAGES_BEFORE)..swap).step_by(STRIDE).chain(swap..);
+    let mut at = (swap.saturating_sub(MESSAGES_BEFORE)..swap).step_by(STRIDE).chain(swap..).map(When::Number);
+    let (mut killed, mut unharmed) = (0, 0);
     while unharmed < UNHARMED_MAX {
-        match kill_at(&urls, &tap, at.next().expect("it has no end"), last).await {
-            true => *seen.entry(several.settled().await).or_default() += 1,
-            false => {
-                assert_eq!(several.settled().await, "new");
+        match killed_at(at.next().expect("it has no end")).await {
+            (true, _old_or_new) => killed += 1,
+            (false, content) => {
+                assert_eq!(content, "new");
                 unharmed += 1;
             }
         }
     }
-    seen
+    assert!(killed > SWAP_MESSAGES / 2, "{killed} killed");
 }

@@ -34,8 +34,26 @@ struct State {
     cut: watch::Sender<usize>,
 }
 
+/// Which message it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum When {
+    /// The one of that number since it was armed.
+    Number(usize),
+    /// The first one with that text in it.
+    Holds(&'static str),
+}
+
+impl When {
+    fn is_now(self, number: usize, message: &[u8]) -> bool {
+        match self {
+            Self::Number(at) => at == number,
+            Self::Holds(text) => message.windows(text.len()).any(|window| window == text.as_bytes()),
+        }
+    }
+}
+
 struct Trap {
-    at: usize,
+    when: When,
     last: Last,
     /// What happens beside the cut.
     then: Box<dyn FnOnce() + Send>,
@@ -58,7 +76,12 @@ impl Tap {
 
     /// Counts anew, and cuts every connection at message number `at`.
     pub(crate) fn arm(&self, at: usize, last: Last, then: impl FnOnce() + Send + 'static) {
-        *self.state.trap.lock().expect("no panic") = Some(Trap { at, last, then: Box::new(then) });
+        self.arm_when(When::Number(at), last, then);
+    }
+
+    /// The same, with the message told otherwise than by its number.
+    pub(crate) fn arm_when(&self, when: When, last: Last, then: impl FnOnce() + Send + 'static) {
+        *self.state.trap.lock().expect("no panic") = Some(Trap { when, last, then: Box::new(then) });
         self.state.sent.store(0, Ordering::SeqCst);
     }
 
@@ -100,7 +123,7 @@ async fn relay(mut client: TcpStream, upstream: u16, state: Arc<State>) {
             read = client.read(&mut asked) => {
                 let Ok(count @ 1..) = read else { return };
                 let number = state.sent.fetch_add(1, Ordering::SeqCst) + 1;
-                let trap = state.trap.lock().expect("no panic").take_if(|trap| trap.at == number);
+                let trap = state.trap.lock().expect("no panic").take_if(|trap| trap.when.is_now(number, &asked[..count]));
                 let Some(trap) = trap else {
                     if server.write_all(&asked[..count]).await.is_err() {
                         return;

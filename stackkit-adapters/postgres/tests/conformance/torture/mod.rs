@@ -41,6 +41,7 @@ pub(crate) const CASES: &[Case] = cases![
     odd::invalid_indexes_are_left_out,
     storm::changes_while_a_dump_runs_are_not_in_it,
     storm::changes_that_wait_for_a_dump_do_not_stop_it,
+    storm::a_rebuild_that_takes_its_time_does_not_fail_a_dump,
     storm::a_storm_of_writers_keeps_the_totals,
 ];
 

@@ -1,6 +1,7 @@
 //! Dumps of a database that others change meanwhile: they hold what was there at the snapshot, exactly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use stackkit_core::BackupProvider;
 use stackkit_core::backup::DumpContext;
@@ -174,6 +175,58 @@ fn waiters(engine: Engine) -> usize {
     WAITING.len() - usize::from(engine == Engine::PgDump)
 }
 
+/// Reads tables by ranges, and waits for nobody for long.
+fn by_ranges(server: &PostgresServer, database: &str, engine: Engine) -> Postgres {
+    let ranges = PostgresDump::new().with_engine(engine).with_jobs(2).with_split_bytes(8 << 20);
+    Postgres::new(config(server, database, engine).with_dump(ranges).with_lock_timeout(Duration::from_millis(300)))
+}
+
+/// Rebuilds that hold an index for longer than anybody waits for a lock, and what they are of: of a table, which a query
+/// by ranges locks before its first row; and of what a table keeps aside, which is locked when a value of it is read.
+const REBUILDS: [(&str, &str); 2] = [
+    (
+        "create table large as select g as id, repeat(md5(g::text), 20) as t from generate_series(1, 40000) g; \
+         create function slow(bigint) returns bigint immutable language plpgsql as \
+            $$ begin perform pg_catalog.pg_sleep(0.1); return $1; end $$; \
+         create index slowly on large (slow(id)) where id <= 20",
+        "reindex index slowly",
+    ),
+    (
+        "create table aside (id int, t text); alter table aside alter t set storage external; \
+         insert into aside select g, repeat(md5(g::text), 600) from generate_series(1, 2000) g",
+        "do $$ begin execute 'reindex table ' || (select reltoastrelid::regclass from pg_class where relname = 'aside'); \
+         perform pg_sleep(2); end $$",
+    ),
+];
+
+pub(super) async fn a_rebuild_that_takes_its_time_does_not_fail_a_dump() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    for (number, (make, rebuild)) in REBUILDS.into_iter().enumerate() {
+        let name = format!("rebuilt_{number}");
+        server.create_database(&name).await.expect("a database");
+        server.execute_in(&name, make).await.expect("data");
+        let before = Picture::of(&server, &name).await;
+        let pinned = by_ranges(&server, &name, Engine::Parallel).begin(&DumpContext::new()).await.expect("a snapshot");
+        let begun = Semaphore::new(0);
+        let rebuilding = async {
+            let _begun = begun.acquire().await.expect("never closed");
+            server.execute_in(&name, rebuild).await
+        };
+        let during = async || {
+            begun.add_permits(1);
+            let waits = "select 1 from pg_locks where not granted";
+            let waits = async || server.query_in(&name, waits).await.is_ok_and(|rows| !rows.is_empty()).then_some(());
+            wait_until("the rebuild to wait", TOOL_LIMIT, waits).await.expect("it waits");
+        };
+        let ((report, sink), rebuilt) = tokio::join!(held_up(pinned, during), rebuilding);
+        report.unwrap_or_else(|error| panic!("{rebuild}: {}", error.chain()));
+        rebuilt.expect("a rebuild");
+        let restored = format!("{name}_restored");
+        by_the_vendor(&server, &sink, &restored).await;
+        before.assert_same(&Picture::of(&server, &restored).await, rebuild);
+    }
+}
+
 pub(super) async fn changes_that_wait_for_a_dump_do_not_stop_it() {
     let server = postgres_server(PostgresOptions::new()).await.expect("a server");
     for engine in ENGINES {
@@ -181,9 +234,7 @@ pub(super) async fn changes_that_wait_for_a_dump_do_not_stop_it() {
         server.create_database(&name).await.expect("a database");
         server.execute_in(&name, BESIDE).await.expect("data");
         let before = Picture::of(&server, &name).await;
-        let ranges = PostgresDump::new().with_engine(engine).with_jobs(2).with_split_bytes(8 << 20);
-        let service = Postgres::new(config(&server, &name, engine).with_dump(ranges));
-        let pinned = service.begin(&DumpContext::new()).await.expect("a snapshot");
+        let pinned = by_ranges(&server, &name, engine).begin(&DumpContext::new()).await.expect("a snapshot");
         let begun = Semaphore::new(0);
         let (server, name) = (&server, &name);
         let waiting = WAITING.map(|change| {

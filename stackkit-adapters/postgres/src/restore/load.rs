@@ -3,33 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use stackkit_core::backup::{ArtifactName, ArtifactReader, ArtifactSource};
-use stackkit_core::{Error, ErrorKind, Result};
-use tokio::io::AsyncReadExt;
+use stackkit_core::{Error, Result};
+use tokio::io::{AsyncRead, AsyncReadExt, Take};
 use tokio::sync::Notify;
 
+use super::rows::RowReader;
 use super::schedule::{Node, SMALL_WEIGHT, Schedule};
 use super::script::{self, Style};
 use super::select::Selection;
 use super::session::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, DEADLOCK, DEADLOCK_TRIES, Loading, named};
 use super::toc::Toc;
+use super::weights::is_btree;
 use super::work::{self, Step, Work};
-use super::{analyze, blobs};
+use super::{analyze, blobs, connections};
 use crate::archive::Entry;
 use crate::config::PostgresConfig;
 use crate::layout::{DataFile, DatabaseLayout, Part};
 use crate::sql::identifier;
+use crate::wire::CopyIn;
 
 /// Members of an archive that are at most so far apart are read in one go: their headers, and padding. A range of its own
 /// costs a whole frame of the repository.
 const GAP_BYTES_MAX: u64 = 64 * 1024;
-
-/// How many connections are asked for at once: a server keeps as many waiting as it has room for, and few of a socket.
-const OPENED_AT_ONCE: usize = 4;
-
-/// How many connections are given back where the server had too few: the swap needs two, and somebody may have to look.
-const SPARE_CONNECTIONS: usize = 3;
 
 /// What is loaded, and into what.
 pub(crate) struct Loader<'a> {
@@ -62,9 +59,7 @@ struct Run<'a> {
 impl Loader<'_> {
     /// Fills the database. Every error of a statement is one of the restore, and names its entry. Gives warnings.
     pub(crate) async fn run(&self) -> Result<Vec<String>> {
-        let mut sessions = self.open().await?;
-        let few = format!("the server had {} of {} connections for the restore", sessions.len(), self.wanted());
-        let few = (sessions.len() < self.wanted()).then_some(few);
+        let (mut sessions, few) = connections::open(self.config, self.database, self.toc, self.jobs).await?;
         self.fill(&mut sessions).await?;
         // Without statistics the first queries would be planned blindly.
         let mut warnings = analyze::run(&mut sessions).await?;
@@ -76,45 +71,16 @@ impl Loader<'_> {
     /// Makes and fills everything, by these connections.
     pub(crate) async fn fill(&self, sessions: &mut [Loading]) -> Result<()> {
         let entries = &self.toc.entries;
-        let work = work::plan(entries, self.layout, &|entry| self.selection.takes(entry))?;
+        let work = work::plan(entries, self.layout, sessions.len(), &|entry| self.selection.takes(entry))?;
         let is_many = |entry: &&Entry| entry.kind == "BLOB METADATA";
         let blob_entries: BTreeMap<i32, &Entry> =
             entries.iter().filter(is_many).map(|entry| (entry.dump_id, entry)).collect();
-        if let Some(first) = sessions.first_mut() {
-            self.in_order(first, &work.first, &blob_entries).await?;
-        }
         self.steps(sessions, &work, &blob_entries).await?;
         if let Some(first) = sessions.first_mut() {
             self.in_order(first, &work.grants, &blob_entries).await?;
             self.in_order(first, &work.last, &blob_entries).await?;
         }
         Ok(())
-    }
-
-    /// How many connections can have something to do.
-    fn wanted(&self) -> usize {
-        self.jobs.min(self.toc.entries.len()).max(1)
-    }
-
-    /// As many connections as are wanted, or as the server has for us: one at least.
-    async fn open(&self) -> Result<Vec<Loading>> {
-        let open = || Loading::open(self.config, self.database, self.toc, self.jobs);
-        let mut sessions = vec![open().await?];
-        let mut is_full = false;
-        while !is_full && sessions.len() < self.wanted() {
-            let more = (self.wanted() - sessions.len()).min(OPENED_AT_ONCE);
-            for opened in join_all((0..more).map(|_| open())).await {
-                match opened {
-                    Ok(session) => sessions.push(session),
-                    Err(error) if error.kind() == ErrorKind::Saturated => is_full = true,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        if is_full {
-            sessions.truncate(sessions.len().saturating_sub(SPARE_CONNECTIONS).max(1));
-        }
-        Ok(sessions)
     }
 
     /// Runs entries one after the other, many in one round trip.
@@ -213,7 +179,9 @@ impl Run<'_> {
     /// One step, or several that are nothing but statements.
     async fn batch(&self, loading: &mut Loading, batch: &[usize]) -> Result<()> {
         match batch.first().map(|index| &self.work.steps[*index]) {
+            Some(Step::Made(entries)) => self.loader.in_order(loading, entries, self.blob_entries).await,
             Some(Step::Rows(members)) => self.rows(loading, members).await,
+            Some(Step::Stream(file)) => self.stream(loading, *file).await,
             Some(Step::Loaded(file)) => self.loaded(*file),
             Some(Step::Blobs(archive)) => self.blobs(loading, *archive).await,
             _ => self.statements(loading, batch).await,
@@ -238,7 +206,7 @@ impl Run<'_> {
     /// Lets the server share the build of a large b-tree among processes of its own where too few builds are left to
     /// keep all connections at work.
     fn helped(&self, node: &Node, sql: String) -> String {
-        if node.weight < SMALL_WEIGHT || !work::is_btree(&sql) {
+        if node.weight < SMALL_WEIGHT || !is_btree(&sql) {
             return sql;
         }
         let left = self.with_schedule(|schedule| schedule.large_left());
@@ -249,8 +217,10 @@ impl Run<'_> {
     fn entry_of(&self, step: &Step) -> Option<&Entry> {
         match step {
             Step::Entry(index) | Step::Build(index, _) | Step::Attach(index, _) => self.loader.toc.entries.get(*index),
-            Step::Loaded(file) => self.work.loads.get(file).and_then(|load| self.loader.toc.entries.get(load.entry)),
-            Step::Rows(_) | Step::Blobs(_) => None,
+            Step::Stream(file) | Step::Loaded(file) => {
+                self.work.loads.get(file).and_then(|load| self.loader.toc.entries.get(load.entry))
+            }
+            Step::Made(_) | Step::Rows(_) | Step::Blobs(_) => None,
         }
     }
 
@@ -308,25 +278,77 @@ impl Run<'_> {
 
     /// One piece of a data file: `data` begins with it.
     async fn piece(&self, loading: &mut Loading, member: (usize, usize), data: &mut ArtifactReader) -> Result<()> {
-        let (file, part) = (&self.loader.layout.tables[member.0], &self.loader.layout.tables[member.0].parts[member.1]);
-        let Some(load) = self.work.loads.get(&member.0) else { return Ok(()) };
-        let entry = &self.loader.toc.entries[load.entry];
-        let has_end = member.1 + 1 == file.parts.len();
-        let sql = script::copy(entry, load.freeze, &self.loader.layout.encoding)
-            .ok_or_else(|| Error::integrity("the statement that copies rows is of an unknown form"));
-        let copy = async {
-            // Statements of one message are one transaction: the table is new in it, so its rows can be frozen.
-            let sql = if load.freeze { format!("TRUNCATE ONLY {}; {}", table(file), sql?) } else { sql? };
-            let mut limited = data.take(part.bytes.unwrap_or(u64::MAX));
-            let rows = loading.copy(&sql, has_end, &mut limited).await?;
-            if part.bytes.is_some() && limited.limit() > 0 {
-                return Err(Error::integrity("the rows of a table are cut"));
-            }
-            Ok(rows)
+        let part = &self.loader.layout.tables[member.0].parts[member.1];
+        let Some((entry, sql)) = self.statement(member.0)? else { return Ok(()) };
+        let copied = async {
+            let mut copy = loading.copy(&sql).await?;
+            self.send(&mut copy, member, data.take(part.bytes.unwrap_or(u64::MAX))).await?;
+            copy.finish().await
         };
-        let rows = copy.await.map_err(|error| named(error, entry, &entry.copy))?;
-        *self.rows.lock().unwrap_or_else(PoisonError::into_inner).entry(member.0).or_default() += rows;
+        self.count(member.0, copied.await.map_err(|error| named(error, entry, &entry.copy))?);
         Ok(())
+    }
+
+    /// All pieces of a data file in one statement.
+    async fn stream(&self, loading: &mut Loading, file: usize) -> Result<()> {
+        let mut tries_left = DEADLOCK_TRIES;
+        while let Err(error) = self.stream_once(loading, file).await {
+            tries_left -= 1;
+            if tries_left == 0 || loading.in_transaction || error.code() != Some(DEADLOCK) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stream_once(&self, loading: &mut Loading, file: usize) -> Result<()> {
+        let Some((entry, sql)) = self.statement(file)? else { return Ok(()) };
+        let copied = async {
+            let mut copy = loading.copy(&sql).await?;
+            for (at, part) in self.loader.layout.tables[file].parts.iter().enumerate() {
+                let (mut data, stop) = self.open(part, part.end()).await?;
+                self.send(&mut copy, (file, at), (&mut data).take(part.bytes.unwrap_or(u64::MAX))).await?;
+                let rest = drain(&mut data).await?;
+                if part.end().is_some_and(|end| end + rest != stop) {
+                    return Err(Error::integrity("an artifact is cut").with_context("artifact", &part.artifact));
+                }
+            }
+            copy.finish().await
+        };
+        self.count(file, copied.await.map_err(|error| named(error, entry, &entry.copy))?);
+        Ok(())
+    }
+
+    /// Sends one piece of a data file, which is all that `data` has.
+    async fn send<R: AsyncRead + Unpin + Send>(
+        &self,
+        copy: &mut CopyIn<'_>,
+        (file, part): (usize, usize),
+        data: Take<R>,
+    ) -> Result<()> {
+        let parts = &self.loader.layout.tables[file].parts;
+        let mut rows = RowReader::new(data, part + 1 == parts.len());
+        copy.send(&mut rows).await?;
+        match parts[part].bytes.is_some() && rows.into_inner().limit() > 0 {
+            true => Err(Error::integrity("the rows of a table are cut")),
+            false => Ok(()),
+        }
+    }
+
+    /// The entry of a data file and the statement that loads it, if it is wanted.
+    fn statement(&self, file: usize) -> Result<Option<(&Entry, String)>> {
+        let Some(load) = self.work.loads.get(&file) else { return Ok(None) };
+        let entry = &self.loader.toc.entries[load.entry];
+        let unknown = || Error::integrity("the statement that copies rows is of an unknown form");
+        let sql = script::copy(entry, load.freeze, &self.loader.layout.encoding);
+        let sql = sql.ok_or_else(|| named(unknown(), entry, &entry.copy))?;
+        // Statements of one message are one transaction: the table is new in it, so its rows can be frozen.
+        let empty = load.freeze.then(|| format!("TRUNCATE ONLY {}; ", table(&self.loader.layout.tables[file])));
+        Ok(Some((entry, empty.unwrap_or_default() + &sql)))
+    }
+
+    fn count(&self, file: usize, rows: u64) {
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner).entry(file).or_default() += rows;
     }
 
     /// Compares how many rows came with how many were dumped.

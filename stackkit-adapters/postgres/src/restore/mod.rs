@@ -2,8 +2,11 @@
 
 mod analyze;
 mod blobs;
+mod builder;
+mod connections;
 mod dumped;
 mod features;
+mod first;
 mod grants;
 mod hashes;
 mod in_place;
@@ -18,7 +21,9 @@ mod schedule;
 pub(crate) mod script;
 mod select;
 mod session;
+mod streams;
 mod toc;
+mod weights;
 #[cfg(test)]
 mod wide;
 mod work;

@@ -98,6 +98,11 @@ impl<R> RowReader<R> {
     pub(crate) fn new(inner: R, has_end: bool) -> Self {
         Self { inner, rows: Some(Rows::new(has_end)), ready: Default::default() }
     }
+
+    /// What the rows were read from.
+    pub(crate) fn into_inner(self) -> R {
+        self.inner
+    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for RowReader<R> {

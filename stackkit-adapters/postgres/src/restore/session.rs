@@ -1,15 +1,13 @@
 //! One connection of a restore, and how it runs the statements of entries.
 
 use stackkit_core::{Error, ErrorKind, Result};
-use tokio::io::AsyncRead;
 
-use super::rows::RowReader;
 use super::script::{Script, qualified};
 use super::toc::Toc;
 use crate::archive::{Entry, text};
 use crate::config::PostgresConfig;
 use crate::toc::is_of_server;
-use crate::wire::Wire;
+use crate::wire::{CopyIn, Wire};
 
 /// How much memory all builds of indexes use together: enough to sort some million keys without a file, and half of what
 /// a small server has.
@@ -128,9 +126,9 @@ impl Loading {
         done
     }
 
-    /// Sends the rows of a piece of a data file; `sql` ends with the `COPY`. Gives how many the server took.
-    pub(crate) async fn copy(&mut self, sql: &str, has_end: bool, data: impl AsyncRead + Unpin + Send) -> Result<u64> {
-        self.wire.copy_in(&text::encode(sql), &mut RowReader::new(data, has_end)).await
+    /// Begins a copy of rows; `sql` ends with the `COPY`.
+    pub(crate) async fn copy(&mut self, sql: &str) -> Result<CopyIn<'_>> {
+        self.wire.copy_in(&text::encode(sql)).await
     }
 }
 

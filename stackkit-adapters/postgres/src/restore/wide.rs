@@ -57,7 +57,7 @@ fn very_many_tables_are_planned_in_a_moment() {
     let clock = Clock::system();
     let began = clock.instant();
     let selection = Selection::new(&entries, &["public".to_owned()], &[]).expect("a selection");
-    let work = work::plan(&entries, &layout, &|entry| selection.takes(entry)).expect("a plan");
+    let work = work::plan(&entries, &layout, 2, &|entry| selection.takes(entry)).expect("a plan");
     let mut schedule = Schedule::new(work.nodes.clone());
     let mut ran = 0;
     while !schedule.is_done() {

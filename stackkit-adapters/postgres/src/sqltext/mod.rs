@@ -167,7 +167,9 @@ impl Postgres {
             let at_line = |error: Error| error.with_context("line", line);
             if statement.has_rows {
                 text.end_line().await?;
-                rows += wire.copy_in(&statement.sql, &mut text.reader()).await.map_err(at_line)?;
+                let mut copy = wire.copy_in(&statement.sql).await.map_err(at_line)?;
+                copy.send(&mut text.reader()).await.map_err(at_line)?;
+                rows += copy.finish().await.map_err(at_line)?;
             } else {
                 wire.execute(&statement.sql).await.map_err(at_line)?;
             }

@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use stackkit_core::{Error, ErrorKind, Phase, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+pub(crate) use copy_in::CopyIn;
 pub(crate) use copy_out::CopyOut;
 pub(crate) use shared::{Io, Shared};
 

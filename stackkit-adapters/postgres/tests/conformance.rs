@@ -119,12 +119,43 @@ fn main() -> ExitCode {
     versions::run(|extent| stackkit_fixtures::conformance::main(targets::postgres(), trials(extent)))
 }
 
+/// The cases of those versions that are tested in full.
+const FURTHER: &[&[Case]] = &[
+    inventory::CASES,
+    posture::CASES,
+    rights::CASES,
+    edges::CASES,
+    faults::CASES,
+    load::CASES,
+    hostile::CASES,
+    in_place::CASES,
+    in_place_locks::CASES,
+    physical::CASES,
+    maintenance::CASES,
+    swap::CASES,
+    recover::CASES,
+    restore_faults::CASES,
+    parallel_dump::CASES,
+    parallel_dump_elsewhere::CASES,
+    parallel_dump_memory::CASES,
+    parallel_dump_wide::CASES,
+    torture::CASES,
+    archives::CASES,
+    exports::CASES,
+    oracles::CASES,
+    several::CASES,
+    several_killed::CASES,
+    restore_memory::CASES,
+    sqltext::CASES,
+];
+
 /// What every version runs, and what those run that are tested in full.
 fn trials(extent: Extent) -> Vec<Trial> {
     let mut core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
     core.extend([large_objects::CASES, exports::CORE].concat());
     let cases = match extent {
         Extent::Whole => [core, further()].concat(),
+        Extent::Whole => [core, FURTHER.concat()].concat(),
         Extent::Core => [&core, load::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat(),
     };
     let case = |(name, run): Case| {
@@ -139,9 +170,15 @@ fn trials(extent: Extent) -> Vec<Trial> {
     trials.extend(pooler::trials());
     let grouped = large_objects::OTHERS.iter();
     trials.extend(grouped.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
-    if extent == Extent::Core {
-        return trials;
+    if extent == Extent::Whole {
+        trials.extend(ignorables());
     }
+    trials
+}
+
+/// What is run in full only, and may be ignored.
+fn ignorables() -> Vec<Trial> {
+    let mut trials = Vec::new();
     let pooler = || ignorable(torture::faults::a_pooler_of_transactions_is_told);
     trials.push(Trial::ignorable_test("a_pooler_of_transactions_is_told", pooler));
     let huge = || ignorable(parallel_dump_memory::memory_does_not_grow_with_huge_values);

@@ -11,7 +11,7 @@ use stackkit_fixtures::{PostgresOptions, PostgresServer, wait_until};
 use tokio::runtime::Runtime;
 
 use crate::site::Site;
-use crate::tool::{SmallDisk, Test, finish, shell};
+use crate::tool::{SmallDisk, Test, example, finish, shell};
 use crate::vendor::{program, run, server, server_with};
 
 /// What this file tests.
@@ -27,6 +27,8 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_restore_takes_the_connections_that_there_are", a_restore_takes_the_connections_that_there_are)
         .needs(&["postgres"]),
     Test::new("a_statement_that_fails_is_the_service_s", a_statement_that_fails_is_the_service_s).needs(&["postgres"]),
+    Test::new("a_part_never_replaces_the_whole", a_part_never_replaces_the_whole).needs(&["postgres"]),
+    Test::new("the_commands_of_the_document_work", the_commands_of_the_document_work).needs(&["postgres"]),
     Test::new("what_a_newer_version_left_is_told", what_a_newer_version_left_is_told).needs(&["postgres"]),
 ];
 
@@ -194,6 +196,61 @@ fn a_statement_that_fails_is_the_service_s() {
         "{told:?}"
     );
     assert_eq!(databases(&runtime, &server, "narrow"), ["narrow"]);
+}
+
+/// One table is put back in place or beside, never alone in the place of all; what was not chosen stays as it is.
+fn a_part_never_replaces_the_whole() {
+    let (runtime, site) = (runtime(), Site::new(8));
+    let server = server(&runtime);
+    run(&site, &server, &["backup", "--unencrypted"]).expect(0);
+    let change = "insert into small values (2); create table late (); delete from orders";
+    runtime.block_on(server.execute_in("shop", change)).unwrap();
+    let restore =
+        |rest: &[&str]| run(&site, &server, &[&["restore", "--only", "db", "--table", "orders"], rest].concat());
+    let plan = restore(&["--plan"]).expect(0);
+    assert!(plan.stdout.contains("missing: the consent to lose from shop all that was not chosen"), "{plan:?}");
+    restore(&["--yes"]).expect(3);
+    assert_eq!(databases(&runtime, &server, "shop"), ["shop"]);
+    let done = restore(&["--strategy", "in-place", "--yes"]).expect(0);
+    assert!(done.stdout.contains("what was chosen is restored"), "{done:?}");
+    restore(&["--strategy", "new=part", "--yes"]).expect(0);
+    let counts = "select (select count(*) from orders) || '|' || (select count(*) from small)";
+    assert_eq!(runtime.block_on(server.query_in("shop", counts)).unwrap()[0][0].as_deref(), Some("5000|2"));
+    let count = "select count(*) from orders";
+    assert_eq!(runtime.block_on(server.query_in("part", count)).unwrap()[0][0].as_deref(), Some("5000"));
+    restore(&["--force", "--yes"]).expect(0);
+    assert_eq!(databases(&runtime, &server, "shop__old_").len(), 1);
+}
+
+/// The one block of the adapter's page that an operator copies, line by line.
+fn the_commands_of_the_document_work() {
+    let runtime = runtime();
+    let server = server(&runtime);
+    let page = include_str!("../stackkit-adapters/postgres/README.md");
+    let (_, section) = page.split_once("## An operator's whole job").unwrap();
+    let block = section.split("```").nth(1).unwrap().strip_prefix("sh\n").unwrap();
+    assert!(block.lines().count() > 20, "{block}");
+    let folder = tempfile::tempdir().unwrap();
+    let program = example("stackctl");
+    let paths = format!("{}:{}", program.parent().unwrap().display(), server.bin_dir().display());
+    let script = format!(
+        "set -eu; cd '{folder}'; export PATH=\"{paths}:$PATH\" DATABASE_URL='{url}' REPOSITORY='file://{folder}/repository' \
+         PGHOST='{host}' PGPORT={port} PGUSER=postgres\n{block}",
+        folder = folder.path().display(),
+        url = server.url_of("shop"),
+        host = server.socket_dir().display(),
+        port = server.port(),
+    );
+    let told = shell(&script);
+    assert_eq!(told.matches("what was chosen is restored").count(), 2, "{told}");
+    let sum = "select count(*)::text from orders";
+    for database in ["shop", "orders_only", "shop_copy", "orders_theirs"] {
+        assert_eq!(
+            runtime.block_on(server.query_in(database, sum)).unwrap()[0][0].as_deref(),
+            Some("5000"),
+            "{database}"
+        );
+    }
 }
 
 fn what_a_newer_version_left_is_told() {

@@ -32,7 +32,8 @@ pub(crate) struct PostgresArgs {
     /// How many connections load and build indexes at once; the server's cores up to 4 unless given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Replace a database although replication slots or subscriptions stay with the old one
+    /// Replace a database although replication slots or subscriptions stay with the old one, or by a chosen part; in
+    /// place, drop what hangs on what is replaced
     #[arg(long)]
     force: bool,
     /// Keep the replaced database at least this long

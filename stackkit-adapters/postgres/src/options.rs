@@ -376,7 +376,8 @@ impl PostgresRestore {
         self
     }
 
-    /// Replaces a database that has subscriptions or replication slots, which stay with the old one. In place: drops what
+    /// Replaces a database that has subscriptions or replication slots, which stay with the old one; swaps a chosen part of a
+    /// dump for a whole database. In place: drops what
     /// hangs on what is replaced and is not in the dump, but for foreign keys, which are made again.
     #[must_use]
     pub fn with_force(mut self, force: bool) -> Self {

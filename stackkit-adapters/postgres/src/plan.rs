@@ -54,9 +54,13 @@ impl Postgres {
         for part in &parts {
             let Part { dumped, service, .. } = part;
             let begun = service.begin_plan(&admin, Some(&dumped.contents), options.old_data).await?;
-            let Begun { plan: own, server, target } = begun;
+            let Begun { plan: mut own, server, target } = begun;
             let target = target.as_ref();
             let found = Preflight { service, admin: &admin, server: &server, dumped, source, target }.run().await?;
+            let is_swap = restore.strategy == Strategy::Swap && target.is_some();
+            if is_swap && !dumped.selection.is_all() && !restore.force {
+                own.missing.push(the_rest(service));
+            }
             plan.actions.extend(own.actions);
             plan.details.extend(own.details.into_iter().map(|(name, value)| (part.detail(&name), value)));
             each.push(own.fingerprint);
@@ -122,6 +126,15 @@ impl Postgres {
         plan.details.insert(STAGING.to_owned(), staging);
         plan.details.insert(KEPT_AS.to_owned(), kept_as);
     }
+}
+
+/// A swap puts the chosen part alone in the place of all that the target holds.
+fn the_rest(service: &Postgres) -> String {
+    format!(
+        "the consent to lose from {} all that was not chosen (with_force): in place (--strategy in-place) the rest stays, \
+         and a new database (--strategy new=NAME) replaces nothing",
+        service.config().database
+    )
 }
 
 /// A plan that says what becomes of the target, and for whom it was made.

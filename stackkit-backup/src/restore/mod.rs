@@ -37,7 +37,8 @@ impl fmt::Display for StackRestoreReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "restored backup {}", self.backup)?;
         for report in &self.services {
-            write!(f, "\n  {}: the census agrees with the dump", report.service)?;
+            let agrees = if report.is_part { "what was chosen is restored" } else { "the census agrees with the dump" };
+            write!(f, "\n  {}: {agrees}", report.service)?;
             if let Some(kept) = &report.old_data_kept_as {
                 write!(f, "; replaced data is kept as {}", OneLine(kept))?;
             }

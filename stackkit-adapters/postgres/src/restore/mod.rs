@@ -172,7 +172,12 @@ async fn fill_and_swap(jobs: &[Job<'_>], swap: &Swap<'_>) -> Result<RestoreRepor
         warnings.push(told);
     }
     let parts: Vec<&Part> = jobs.iter().map(|job| job.part).collect();
-    let report = RestoreReport::new(swap.service.id().clone(), census).with_warnings(parts::told(&parts, &warnings));
+    let is_chosen = |part: &&Part| {
+        let restore = &part.service.config().restore;
+        !part.dumped.selection.is_all() || !restore.databases.is_empty()
+    };
+    let report = RestoreReport::new(swap.service.id().clone(), census).with_part(parts.iter().any(is_chosen));
+    let report = report.with_warnings(parts::told(&parts, &warnings));
     swap.copy_properties().await?;
     let warnings = swap.run().await?;
     Ok(swap.settle_old(report.with_warnings(warnings)).await)

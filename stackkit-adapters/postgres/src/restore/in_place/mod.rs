@@ -90,7 +90,8 @@ impl Postgres {
             fingerprint: &plan.fingerprint,
         };
         let (census, warnings) = job.run().await.map_err(old)?;
-        Ok(RestoreReport::new(self.id().clone(), census).with_warnings(warnings))
+        // What the dump does not hold stays, and what was not chosen is as it was.
+        Ok(RestoreReport::new(self.id().clone(), census).with_part(true).with_warnings(warnings))
     }
 }
 

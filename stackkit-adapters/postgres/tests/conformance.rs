@@ -132,6 +132,7 @@ const FURTHER: &[&[Case]] = &[
     in_place_locks::CASES,
     physical::CASES,
     maintenance::CASES,
+    maintenance_further::CASES,
     swap::CASES,
     recover::CASES,
     restore_faults::CASES,
@@ -154,7 +155,6 @@ fn trials(extent: Extent) -> Vec<Trial> {
     let mut core = [health::CASES, vitals::CASES, backup::CASES, restore::CASES, torture::CORE].concat();
     core.extend([large_objects::CASES, exports::CORE].concat());
     let cases = match extent {
-        Extent::Whole => [core, further()].concat(),
         Extent::Whole => [core, FURTHER.concat()].concat(),
         Extent::Core => [&core, load::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat(),
     };
@@ -215,34 +215,6 @@ fn ignorables() -> Vec<Trial> {
     let others = archives::OTHERS.iter().chain(exports::OTHERS);
     trials.extend(others.map(|(name, case)| Trial::ignorable_test(*name, move || ignorable(case))));
     trials
-}
-
-/// What those run beside it that are tested in full.
-fn further() -> Vec<Case> {
-    let mut further = [inventory::CASES, posture::CASES, rights::CASES, edges::CASES, faults::CASES].concat();
-    further.extend(load::CASES);
-    further.extend(hostile::CASES);
-    further.extend(in_place::CASES);
-    further.extend(in_place_locks::CASES);
-    further.extend(physical::CASES);
-    further.extend(maintenance::CASES);
-    further.extend(maintenance_further::CASES);
-    further.extend(swap::CASES);
-    further.extend(recover::CASES);
-    further.extend(restore_faults::CASES);
-    further.extend(parallel_dump::CASES);
-    further.extend(parallel_dump_elsewhere::CASES);
-    further.extend(parallel_dump_memory::CASES);
-    further.extend(parallel_dump_wide::CASES);
-    further.extend(torture::CASES);
-    further.extend(archives::CASES);
-    further.extend(exports::CASES);
-    further.extend(oracles::CASES);
-    further.extend(several::CASES);
-    further.extend(several_killed::CASES);
-    further.extend(restore_memory::CASES);
-    further.extend(sqltext::CASES);
-    further
 }
 
 /// Runs a case that can be ignored for another reason than a missing server.

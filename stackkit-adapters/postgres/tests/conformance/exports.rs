@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use libtest_mimic::Completion;
-use stackkit_core::ErrorKind;
+use stackkit_core::backup::{RestoreContext, RestoreOptions};
+use stackkit_core::{BackupProvider, ErrorKind};
 use stackkit_fixtures::{PostgresOptions, PostgresServer, postgres_server};
 use stackkit_postgres::{
     Archive, Engine, ExportCompression, ExportFormat, ExportOptions, ExportTo, Postgres, PostgresConfig, PostgresDump,
@@ -111,6 +112,7 @@ async fn statistics_of_18_leave_and_enter() -> Completion {
         statistics_are_restored(&server, &archive, format, directory.path()).await;
     }
     statistics_are_left_out(&server, &archive, &directory.path().join("for 16")).await;
+    statistics_alone_are_refused(&server, &directory.path().join("statistics")).await;
     Completion::Completed
 }
 
@@ -133,6 +135,18 @@ async fn statistics_are_left_out(server: &PostgresServer, archive: &Archive, pat
         pg_restore(reader.bin_dir(), &reader, "for_16", &["-j2"], path).await;
         assert_eq!(common_content(&reader, "for_16").await, common_content(server, "shop").await);
     }
+}
+
+/// There is nothing that they are about: what is there stays.
+async fn statistics_alone_are_refused(server: &PostgresServer, path: &Path) {
+    pg_dump(server, &["-Fc", "--statistics-only"], path).await;
+    let before = content(server, "shop").await;
+    let archive = Archive::open(path).await.expect("an archive");
+    let service = Postgres::from_url(&server.url_of("shop")).expect("a URL");
+    let plan = service.plan_restore(&archive, &RestoreOptions::new()).await.expect("a plan");
+    let error = service.restore(plan, &archive, &RestoreContext::new()).await.expect_err("no tables");
+    assert!(error.chain().to_string().contains("does not exist"), "{}", error.chain());
+    assert_eq!(content(server, "shop").await, before);
 }
 
 /// What the planner knows of the rows, without a look at them.

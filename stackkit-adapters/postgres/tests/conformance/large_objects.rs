@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = cases![large_objects_survive_every_export];
 /// Cases that need a version which describes large objects in groups.
 pub(crate) const OTHERS: &[Other] = &[
     ("one_group_of_large_objects_is_restored_alone", || Box::pin(one_group_of_large_objects_is_restored_alone())),
+    ("groups_are_read_by_libpgdump", || Box::pin(groups_are_read_by_libpgdump())),
     ("groups_are_told_to_older_readers", || Box::pin(groups_are_told_to_older_readers())),
     ("lists_of_large_objects_that_lie_are_told", || Box::pin(lists_of_large_objects_that_lie_are_told())),
 ];
@@ -216,6 +217,23 @@ async fn each_group_alone(
 
 fn names(groups: &[(String, Vec<String>)]) -> Vec<String> {
     groups.iter().map(|(name, _lines)| name.clone()).collect()
+}
+
+/// A reader that knows nothing of this project finds the same objects in the same groups as in the vendor's archive.
+async fn groups_are_read_by_libpgdump() -> Completion {
+    let server = match many_in_groups().await {
+        Ok(server) => server,
+        Err(reason) => return Completion::ignored_with(reason),
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let [of_vendor, of_ours] = ["shop.dump", "export"].map(|name| directory.path().join(name));
+    pg_dump(&server, &["-Fc", "-Z0"], &of_vendor).await;
+    let archive = Archive::open(&of_vendor).await.expect("an archive");
+    exported(&archive, &ExportOptions::new(ExportFormat::Custom), &of_ours).await;
+    let [vendor, ours] = [of_vendor, of_ours].map(|path| libpgdump::load(&path).expect("an archive"));
+    assert_eq!(vendor.blobs().len() as u64, COUNT);
+    assert!(ours.blobs() == vendor.blobs(), "other objects, or in another order");
+    Completion::Completed
 }
 
 /// Readers before 17 know each object by itself.

@@ -148,7 +148,6 @@ const FURTHER: &[&[Case]] = &[
     several_killed::CASES,
     restore_memory::CASES,
     sqltext::CASES,
-    maintenance_further::CASES,
 ];
 
 /// What every version runs, and what those run that are tested in full.

@@ -141,7 +141,7 @@ impl Chooser<'_> {
     /// A chosen table's partitions and the sequences of its columns are chosen with it.
     fn partitions_and_sequences(&mut self, entry: &Entry) {
         let of = match entry.kind.as_str() {
-            "TABLE ATTACH" if entry.depends_on.iter().any(|id| self.whole.contains(id) && self.is_root(*id)) => "TABLE",
+            "TABLE ATTACH" if entry.depends_on.iter().any(|id| self.is_chosen_above(*id, entry)) => "TABLE",
             "SEQUENCE OWNED BY" if entry.depends_on.iter().any(|id| self.is_whole(*id, "TABLE")) => "SEQUENCE",
             "SEQUENCE" if entry.depends_on.iter().any(|id| self.is_whole(*id, "TABLE")) => {
                 self.wanted.insert(entry.dump_id);
@@ -154,6 +154,14 @@ impl Chooser<'_> {
         let others: Vec<i32> = others.copied().collect();
         self.wanted.extend(&others);
         self.whole.extend(others);
+    }
+
+    /// Whether a chosen table is the one that `attach` puts a partition into; the entry has the partition's name. A partition
+    /// may have partitions itself, and does not choose the table above it.
+    fn is_chosen_above(&self, id: i32, attach: &Entry) -> bool {
+        let is_partition =
+            self.by_id.get(&id).is_some_and(|table| table.tag == attach.tag && table.schema == attach.schema);
+        self.whole.contains(&id) && self.is_root(id) && !is_partition
     }
 
     /// Whether an entry is a part of something that is taken.
@@ -295,6 +303,25 @@ mod tests {
         assert_eq!(chosen(&entries, &["x1"]).0, [1, 2, 3, 4]);
         let (ids, warnings) = chosen(&entries, &["x2"]);
         assert_eq!((ids, warnings.len()), (vec![2, 4], 1));
+    }
+
+    #[test]
+    fn a_partition_that_has_partitions_does_not_bring_the_table_above() {
+        let parted = |id| {
+            let mut table = of(id, "TABLE", &[]);
+            table.definition = "CREATE TABLE t (\n    a date\n)\nPARTITION BY RANGE (a);\n".to_owned();
+            table
+        };
+        let attach = |id, child: &Entry, parent: i32| {
+            let mut attach = of(id, "TABLE ATTACH", &[parent, child.dump_id]);
+            (attach.tag, attach.schema) = (child.tag.clone(), child.schema.clone());
+            attach
+        };
+        let (root, middle, leaf) = (parted(1), parted(2), of(3, "TABLE", &[]));
+        let (upper, lower) = (attach(4, &middle, 1), attach(5, &leaf, 2));
+        let entries = [root, middle, leaf, upper, lower, of(6, "TABLE DATA", &[3])];
+        assert_eq!(chosen(&entries, &["x2"]).0, [2, 3, 5, 6]);
+        assert_eq!(chosen(&entries, &["x1"]).0, [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! What of the target a restore in place drops, and what hangs on it that the dump does not hold.
 
-use std::collections::BTreeSet;
-
 use stackkit_core::Result;
 
+use super::around::KEY_AGAIN;
 use super::parts::Parts;
 use crate::sql::literal;
 use crate::wire::{Row, Wire, value};
 
 /// Catalogs whose objects have no name that is looked up here, and the kinds of entries that make them: where the dump
 /// makes some of a kind, those that hang on something dropped are taken for these.
-const BY_KIND: [(&str, &str); 14] = [
+const BY_KIND: [(&str, &str); 13] = [
     ("pg_operator", "OPERATOR"),
     ("pg_opclass", "OPERATOR CLASS"),
     ("pg_opfamily", "OPERATOR FAMILY"),
@@ -19,13 +18,15 @@ const BY_KIND: [(&str, &str); 14] = [
     ("pg_cast", "CAST"),
     ("pg_transform", "TRANSFORM"),
     ("pg_event_trigger", "EVENT TRIGGER"),
-    ("pg_publication_rel", "PUBLICATION TABLE"),
     ("pg_language", "PROCEDURAL LANGUAGE"),
     ("pg_ts_parser", "TEXT SEARCH PARSER"),
     ("pg_ts_template", "TEXT SEARCH TEMPLATE"),
     ("pg_conversion", "CONVERSION"),
     ("pg_foreign_data_wrapper", "FOREIGN DATA WRAPPER"),
 ];
+
+/// Catalogs whose objects hang on two things, and the kinds of entries that make them, whose tags are known.
+const BY_TAG: [(&str, &str); 2] = [("pg_publication_rel", "PUBLICATION TABLE"), ("pg_trigger", "TRIGGER")];
 
 /// An object of the target that is dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Live {
         !matches!(self.kind.as_str(), "TYPE" | "DOMAIN" | "ROUTINE" | "AGGREGATE")
     }
 
-    fn is_table(&self) -> bool {
+    pub(super) fn is_table(&self) -> bool {
         matches!(self.kind.as_str(), "TABLE" | "FOREIGN TABLE")
     }
 }
@@ -65,11 +66,16 @@ pub(crate) struct Dependent {
     pub(crate) again: Option<String>,
     /// Its name if it is a table, whose rows go with it.
     pub(super) table: Option<String>,
+    /// The schema and the tag of the entry that makes it, if it is of [`BY_TAG`].
+    tag: Option<(String, String)>,
 }
 
 impl Dependent {
     fn is_made_by(&self, parts: &Parts<'_>) -> bool {
-        BY_KIND.iter().any(|(class, kind)| *class == self.class && parts.makes(kind))
+        let (schema, tag) = self.tag.as_ref().map(|(schema, tag)| (schema.as_str(), tag.as_str())).unwrap_or_default();
+        let by_tag = BY_TAG.iter().find(|(class, _)| *class == self.class);
+        by_tag.is_some_and(|(_, kind)| parts.makes_tagged(kind, schema, tag))
+            || BY_KIND.iter().any(|(class, kind)| *class == self.class && parts.makes(kind))
             || (self.class == "pg_opfamily" && parts.makes("OPERATOR CLASS"))
             || (self.class.starts_with("pg_am") && parts.makes("OPERATOR CLASS"))
     }
@@ -132,27 +138,46 @@ pub(crate) async fn dependents(wire: &mut Wire, objects: &[Live], parts: &Parts<
         return Ok(Vec::new());
     }
     let values: Vec<String> = objects.iter().map(|live| format!("({}::oid, {}::oid)", live.class, live.oid)).collect();
-    // A rule that makes a view is followed to its view. Partitions belong to the table above them in the server's eyes,
-    // and hold rows: one that the dump does not make is told.
+    // A rule that makes a view is followed to its view, and the row of a key for a partition that it refers to up to the
+    // key. Partitions belong to the table above them in the server's eyes, and hold rows: one that the dump does not make
+    // is told; so is a trigger of another table that is fired for one of these. What belongs to something that is told goes
+    // with it.
     let sql = format!(
         "WITH RECURSIVE dropped(class, oid) AS (VALUES {values}), \
         own(class, oid) AS (SELECT class, oid FROM dropped UNION SELECT d.classid, d.objid FROM own o \
             JOIN pg_depend d ON d.refclassid = o.class AND d.refobjid = o.oid AND d.deptype IN ('a', 'i', 'P', 'S') \
             WHERE NOT (d.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid \
-                AND c.relkind IN ('r', 'p', 'f'))) AND d.classid <> 'pg_publication_rel'::regclass), \
+                AND c.relkind IN ('r', 'p', 'f'))) AND d.classid <> 'pg_publication_rel'::regclass \
+                AND NOT (d.classid = 'pg_trigger'::regclass AND o.class = 'pg_class'::regclass \
+                    AND EXISTS (SELECT FROM pg_trigger t WHERE t.oid = d.objid AND t.tgrelid <> o.oid \
+                        AND NOT t.tgisinternal))), \
         gone(class, oid) AS (SELECT class, oid FROM dropped UNION SELECT x.class, x.oid FROM gone g, LATERAL ( \
             SELECT d.classid AS class, d.objid AS oid FROM pg_depend d WHERE d.refclassid = g.class \
                 AND d.refobjid = g.oid AND d.deptype IN ('a', 'i', 'n', 'P', 'S') \
+            UNION ALL SELECT d.refclassid, d.refobjid FROM pg_depend d WHERE g.class = 'pg_constraint'::regclass \
+                AND d.classid = g.class AND d.objid = g.oid AND d.refclassid = g.class AND d.deptype = 'i' \
             UNION ALL SELECT 'pg_class'::regclass, r.ev_class FROM pg_rewrite r \
                 WHERE g.class = 'pg_rewrite'::regclass AND r.oid = g.oid AND r.rulename = '_RETURN') x) \
         SELECT g.class::regclass::text, pg_describe_object(g.class, g.oid, 0), \
-            CASE k.contype WHEN 'f' THEN format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', k.conrelid::regclass, \
-                k.conname, pg_get_constraintdef(k.oid)) END, \
+            CASE k.contype WHEN 'f' THEN {KEY_AGAIN} END, \
             (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                WHERE g.class = 'pg_class'::regclass AND c.oid = g.oid AND c.relkind IN ('r', 'p')) \
+                WHERE g.class = 'pg_class'::regclass AND c.oid = g.oid AND c.relkind IN ('r', 'p')), \
+            tag.schema, tag.tag \
         FROM gone g LEFT JOIN pg_constraint k ON g.class = 'pg_constraint'::regclass AND k.oid = g.oid \
             AND k.conparentid = 0 \
+        LEFT JOIN LATERAL (SELECT n.nspname AS schema, format('%s %s', p.pubname, c.relname) AS tag \
+            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid \
+            JOIN pg_namespace n ON n.oid = c.relnamespace \
+            WHERE g.class = 'pg_publication_rel'::regclass AND r.oid = g.oid \
+            UNION ALL SELECT n.nspname, format('%s %s', c.relname, t.tgname) FROM pg_trigger t \
+            JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+            WHERE g.class = 'pg_trigger'::regclass AND t.oid = g.oid) tag ON true \
         WHERE NOT EXISTS (SELECT FROM own o WHERE o.class = g.class AND o.oid = g.oid) \
+            AND NOT EXISTS (SELECT FROM pg_depend d JOIN gone h ON h.class = d.refclassid AND h.oid = d.refobjid \
+                WHERE d.classid = g.class AND d.objid = g.oid AND d.deptype IN ('a', 'i', 'P', 'S') \
+                AND NOT EXISTS (SELECT FROM own o WHERE o.class = h.class AND o.oid = h.oid) \
+                AND NOT (g.class = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class c WHERE c.oid = g.oid \
+                    AND c.relkind IN ('r', 'p', 'f')))) \
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = g.class AND d.objid = g.oid \
                 AND d.deptype IN ('i', 'P', 'S')) ORDER BY 2",
         values = values.join(", ")
@@ -164,6 +189,7 @@ pub(crate) async fn dependents(wire: &mut Wire, objects: &[Live], parts: &Parts<
             what: value(&row, 1)?.to_owned(),
             again: optional(&row, 2)?,
             table: optional(&row, 3)?,
+            tag: optional(&row, 4)?.zip(optional(&row, 5)?),
         };
         if !dependent.is_made_by(parts) {
             found.push(dependent);
@@ -176,19 +202,4 @@ pub(crate) async fn dependents(wire: &mut Wire, objects: &[Live], parts: &Parts<
 fn optional(row: &Row, index: usize) -> Result<Option<String>> {
     let is_there = row.get(index).is_some_and(Option::is_some);
     Ok(is_there.then(|| value(row, index)).transpose()?.map(str::to_owned))
-}
-
-/// The foreign keys of dropped tables to tables that stay: what they are called, and what makes them again.
-pub(crate) async fn keys_out(wire: &mut Wire, objects: &[Live]) -> Result<Vec<(String, String)>> {
-    let tables: BTreeSet<&str> = objects.iter().filter(|live| live.is_table()).map(|live| live.oid.as_str()).collect();
-    let tables: Vec<&str> = tables.into_iter().chain(["0"]).collect();
-    let tables = tables.join(", ");
-    let sql = format!(
-        "SELECT pg_describe_object('pg_constraint'::regclass, k.oid, 0), format('ALTER TABLE ONLY %s ADD CONSTRAINT \
-            %I %s', k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid)) \
-         FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid IN ({tables}) \
-         AND k.confrelid NOT IN ({tables}) ORDER BY 1"
-    );
-    let read = |row: &Row| Ok((value(row, 0)?.to_owned(), value(row, 1)?.to_owned()));
-    wire.rows(&sql).await?.iter().map(read).collect()
 }

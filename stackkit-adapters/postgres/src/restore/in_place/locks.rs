@@ -2,6 +2,7 @@
 
 use stackkit_core::{Error, Result};
 
+use super::around::is_joined;
 use super::live::{self, Dependent, Live};
 use super::parts::Parts;
 use crate::dump::{is_locked, name_holders_by};
@@ -18,6 +19,20 @@ pub(super) enum Barred {
     Reading,
     /// A restore, which drops: by whoever uses what it drops.
     Dropping,
+}
+
+/// Locks the tables among `objects` against everybody, after those beside them that dropping them locks: in the order in
+/// which others come to a partition, and to a row that refers to another one.
+pub(super) async fn lock_all(wire: &mut Wire, objects: &[Live]) -> Result<()> {
+    let joined = format!(
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p') AND {} ORDER BY 1",
+        is_joined(objects)
+    );
+    let joined = wire.rows(&joined).await?;
+    let mut all: Vec<String> = joined.iter().map(|row| Ok(value(row, 0)?.to_owned())).collect::<Result<_>>()?;
+    all.extend(tables(objects));
+    lock(wire, &all).await
 }
 
 /// Locks `tables` against everybody.
@@ -71,8 +86,7 @@ pub(super) async fn named(wire: &mut Wire, parts: &Parts<'_>, barred: Barred, er
     name_holders_by(wire, &holders(&objects, barred), error).await
 }
 
-/// Who holds a lock, or waits for one, on `objects` or on a table that a foreign key joins to one of them: dropping the key
-/// locks both.
+/// Who holds a lock, or waits for one, on `objects` or on a table that dropping them locks too.
 fn holders(objects: &[Live], barred: Barred) -> String {
     let relations = objects.iter().filter(|live| live.is_relation()).map(|live| live.oid.as_str());
     let relations = relations.chain(["0"]).collect::<Vec<_>>().join(", ");
@@ -81,16 +95,13 @@ fn holders(objects: &[Live], barred: Barred) -> String {
         Barred::Dropping => "true",
     };
     format!(
-        "WITH own(oid) AS (SELECT unnest('{{{relations}}}'::oid[])) \
-         SELECT DISTINCT format('%I.%I', n.nspname, c.relname), l.pid, coalesce(a.application_name, ''), l.granted \
+        "SELECT DISTINCT format('%I.%I', n.nspname, c.relname), l.pid, coalesce(a.application_name, ''), l.granted \
          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'relation' AND l.pid <> pg_backend_pid() AND {mode} \
             AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
-            AND (c.oid IN (TABLE own) OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
-                AND ((k.conrelid = c.oid AND k.confrelid IN (TABLE own)) \
-                    OR (k.confrelid = c.oid AND k.conrelid IN (TABLE own))))) \
-         ORDER BY 4 DESC, 1, 2"
+            AND (c.oid IN ({relations}) OR {joined}) ORDER BY 4 DESC, 1, 2",
+        joined = is_joined(objects)
     )
 }

@@ -1,6 +1,7 @@
 //! A restore into the database itself: one connection drops what the dump holds, makes it again and fills it, in one
 //! transaction. Until its end everybody else sees the old data, or waits for it.
 
+mod around;
 mod commit;
 mod defaults;
 mod live;
@@ -8,12 +9,15 @@ mod locks;
 mod parts;
 mod plan;
 
+use std::collections::BTreeSet;
+
 use stackkit_core::backup::{ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service};
 
 use super::hashes::{OTHER_VERSION, Rereading};
 use super::load::Loader;
 use super::script::{Script, Style};
+use super::select::Selection;
 use super::session::{Loading, named};
 use super::{CONTENT, DIFFERENCES_SHOWN, analyze, changed, stale};
 use crate::archive::as_layout;
@@ -26,6 +30,7 @@ use crate::restore::dumped::Dumped;
 use crate::service::Postgres;
 use crate::toc::is_of_server;
 use crate::wire::Wire;
+use around::{Again, Around};
 use live::{Dependent, Live};
 use locks::Barred;
 use parts::Parts;
@@ -113,28 +118,14 @@ impl InPlace<'_> {
         let wait = config.lock_timeout.as_millis().max(1);
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {wait}");
         loading.wire.execute(begin.as_bytes()).await?;
-        let again = self.drop_old(loading).await?;
+        let around = self.drop_old(loading).await?;
         let defaults = defaults::set_aside(&mut loading.wire, self.parts, self.style.privileges).await?;
         self.keep(loading).await?;
-        let selection = self.parts.selection();
-        let loader = Loader {
-            config,
-            source: self.source,
-            database: &config.database,
-            layout: self.layout,
-            toc: &self.dumped.toc,
-            style: self.style.clone(),
-            jobs: 1,
-            selection: &selection,
-        };
-        loader.fill(std::slice::from_mut(loading)).await?;
+        self.fill(loading, &around.places).await?;
         for sql in &defaults {
             loading.wire.execute(sql.as_bytes()).await?;
         }
-        for (what, sql) in &again {
-            let made = loading.wire.execute(sql.as_bytes()).await;
-            made.map_err(|error| error.with_context("made_again", what))?;
-        }
+        make_again(loading, &around.keys).await?;
         let census = self.compare(loading).await?;
         let lost = commit::commit(config, loading).await?;
         let mut warnings = std::mem::take(&mut loading.warnings);
@@ -143,11 +134,37 @@ impl InPlace<'_> {
         Ok((census, warnings))
     }
 
+    /// Makes and fills everything. A partition gets its place when it has its indexes, as the server would make others, and
+    /// before anything is said of the triggers that it has from there.
+    async fn fill(&self, loading: &mut Loading, places: &[Again]) -> Result<()> {
+        let config = self.service.config();
+        let all = self.parts.ids();
+        let late = if places.is_empty() { BTreeSet::new() } else { self.parts.of_inherited_triggers() };
+        let early = Selection::of(all.difference(&late).copied().collect());
+        let late = Selection::of(late);
+        let loader = |selection| Loader {
+            config,
+            source: self.source,
+            database: &config.database,
+            layout: self.layout,
+            toc: &self.dumped.toc,
+            style: self.style.clone(),
+            jobs: 1,
+            selection,
+        };
+        loader(&early).fill(std::slice::from_mut(loading)).await?;
+        if !places.is_empty() {
+            make_again(loading, places).await?;
+            loader(&late).fill(std::slice::from_mut(loading)).await?;
+        }
+        Ok(())
+    }
+
     /// Locks every table that is dropped, and refuses the plan if what is dropped is not what it saw. Each statement sees
     /// what was committed before it, so nothing that was written before the locks is missed.
     async fn lock_old(&self, wire: &mut Wire) -> Result<(Vec<Live>, Vec<Dependent>)> {
         let objects = live::objects(wire, self.parts, false).await?;
-        locks::lock(wire, &locks::tables(&objects)).await?;
+        locks::lock_all(wire, &objects).await?;
         let dependents = live::dependents(wire, &objects, self.parts).await?;
         locks::lock(wire, &locks::tables_beside(&dependents)).await?;
         if self.parts.blobs_count() > 0 {
@@ -159,19 +176,18 @@ impl InPlace<'_> {
         }
     }
 
-    /// Drops what the dump holds. Gives the foreign keys that are made again in the end.
-    async fn drop_old(&self, loading: &mut Loading) -> Result<Vec<(String, String)>> {
+    /// Drops what the dump holds. Gives what is made again around it.
+    async fn drop_old(&self, loading: &mut Loading) -> Result<Around> {
         let (objects, dependents) = self.lock_old(&mut loading.wire).await?;
         if let Some(first) = dependents.first().filter(|_| !self.service.config().restore.force) {
-            let error =
-                Error::new(ErrorKind::Incompatible, "something that the dump does not hold hangs on what it replaces");
+            let error = Error::new(ErrorKind::Incompatible, "something that is not restored hangs on what is replaced");
             return Err(error.with_context("what", &first.what).with_context("count", dependents.len()));
         }
-        let mut again: Vec<(String, String)> =
-            dependents.into_iter().filter_map(|key| Some((key.what, key.again?))).collect();
-        if !self.dumped.selection.is_all() {
-            again.extend(live::keys_out(&mut loading.wire, &objects).await?);
-        }
+        let mut around = match self.dumped.selection.is_all() {
+            true => Around::default(),
+            false => Around::of(&mut loading.wire, &objects).await?,
+        };
+        around.keys.extend(dependents.into_iter().filter_map(|key| Some((key.what, key.again?))));
         for (entry, sql) in self.parts.drops_before() {
             loading.send(&sql).await.map_err(|error| named(hanging(error), entry, &sql))?;
         }
@@ -185,7 +201,7 @@ impl InPlace<'_> {
         for sql in self.parts.drops_blobs() {
             loading.wire.rows(&sql).await?;
         }
-        Ok(again)
+        Ok(around)
     }
 
     /// Makes what is needed where it is missing, and leaves it alone where it is there.
@@ -252,6 +268,14 @@ impl InPlace<'_> {
             Err(error) => vec![format!("statistics were not gathered; run ANALYZE: {error}")],
         }
     }
+}
+
+async fn make_again(loading: &mut Loading, again: &[Again]) -> Result<()> {
+    for (what, sql) in again {
+        let made = loading.wire.execute(sql.as_bytes()).await;
+        made.map_err(|error| error.with_context("made_again", what))?;
+    }
+    Ok(())
 }
 
 /// What of `expected` is not in `found`. Counts of objects may be higher: the target keeps what the dump does not hold.

@@ -1,11 +1,11 @@
 //! Which entries of a dump a restore in place replaces, which it only makes where they are missing, and how the objects of
 //! the former are dropped. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::archive::{Entry, Section};
 use crate::restore::select::Selection;
-use crate::restore::work::is_outside;
+use crate::restore::work::{VIA_ROOT, is_outside};
 
 /// Kinds of relations.
 const RELATIONS: [&str; 5] = ["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "SEQUENCE"];
@@ -68,7 +68,11 @@ impl<'a> Parts<'a> {
 
     /// The entries that are loaded.
     pub(crate) fn selection(&self) -> Selection {
-        Selection::of(self.replaced.iter().map(|entry| entry.dump_id).collect())
+        Selection::of(self.ids())
+    }
+
+    pub(crate) fn ids(&self) -> BTreeSet<i32> {
+        self.replaced.iter().map(|entry| entry.dump_id).collect()
     }
 
     /// Schema and name of relations.
@@ -83,7 +87,7 @@ impl<'a> Parts<'a> {
 
     fn named(&self, kinds: &[&str]) -> Vec<(&str, &str)> {
         let of = self.replaced.iter().filter(|entry| kinds.contains(&entry.kind.as_str()));
-        of.map(|entry| (entry.schema.as_deref().unwrap_or_default(), entry.tag.as_str())).collect()
+        of.map(|entry| name(entry)).collect()
     }
 
     /// Routines as the statements that drop them name them: with schema and arguments.
@@ -105,6 +109,41 @@ impl<'a> Parts<'a> {
     /// Whether the dump makes an object of this kind.
     pub(crate) fn makes(&self, kind: &str) -> bool {
         self.replaced.iter().any(|entry| entry.kind == kind)
+    }
+
+    /// Whether the dump makes the object of this kind that its entry calls so.
+    pub(crate) fn makes_tagged(&self, kind: &str, schema: &str, tag: &str) -> bool {
+        self.replaced.iter().any(|entry| entry.kind == kind && name(entry) == (schema, tag))
+    }
+
+    /// The entries that set something of a trigger that a partition has from the table above it.
+    pub(crate) fn of_inherited_triggers(&self) -> BTreeSet<i32> {
+        let is_such =
+            |entry: &&&Entry| entry.kind == "TRIGGER" && !entry.definition.trim_start().starts_with("CREATE ");
+        self.replaced.iter().filter(|entry| is_such(entry)).map(|entry| entry.dump_id).collect()
+    }
+
+    /// Tables whose rows find their partition through the top of its tree, which is not restored.
+    pub(crate) fn without_root(&self, entries: &[Entry]) -> Vec<&'a Entry> {
+        let made: BTreeSet<i32> = self.replaced.iter().map(|entry| entry.dump_id).collect();
+        let above: BTreeMap<(&str, &str), &Entry> =
+            entries.iter().filter(|entry| entry.kind == "TABLE ATTACH").map(|entry| (name(entry), entry)).collect();
+        let tables: BTreeMap<i32, &Entry> =
+            entries.iter().filter(|entry| entry.kind == "TABLE").map(|entry| (entry.dump_id, entry)).collect();
+        let is_cut = |data: &Entry| {
+            let mut at = name(data);
+            while let Some(attach) = above.get(&at) {
+                if !made.contains(&attach.dump_id) {
+                    return true;
+                }
+                let others = attach.depends_on.iter().filter_map(|id| tables.get(id)).copied();
+                let Some(parent) = others.map(name).find(|table| *table != at) else { return false };
+                at = parent;
+            }
+            false
+        };
+        let is_through = |entry: &&&Entry| entry.kind == "TABLE DATA" && entry.definition.starts_with(VIA_ROOT);
+        self.replaced.iter().filter(|entry| is_through(entry) && is_cut(entry)).copied().collect()
     }
 
     /// What drops event triggers, which would see everything else.
@@ -143,6 +182,11 @@ impl<'a> Parts<'a> {
     pub(crate) fn blobs_count(&self) -> usize {
         self.replaced.iter().map(|entry| blobs(entry).len()).sum()
     }
+}
+
+/// Schema and name.
+fn name(entry: &Entry) -> (&str, &str) {
+    (entry.schema.as_deref().unwrap_or_default(), entry.tag.as_str())
 }
 
 fn blobs(entry: &Entry) -> Vec<&str> {

@@ -3,7 +3,7 @@
 use stackkit_core::backup::{ArtifactSource, PlannedAction, RestoreAction, RestoreOptions, RestorePlan};
 use stackkit_core::{Error, ErrorKind, Result, Service};
 
-use super::{Barred, Dependent, Dumped, Live, Parts, Server, Session, live, locks};
+use super::{Around, Barred, Dependent, Dumped, Live, Parts, Server, Session, live, locks};
 use crate::plan::{Needs, STRATEGY};
 use crate::restore::Preflight;
 use crate::service::Postgres;
@@ -51,6 +51,13 @@ impl Postgres {
         let config = self.config();
         let parts = Parts::of(&dumped.toc.entries, &dumped.selection);
         plan.missing.extend(refused(&parts));
+        let cut = parts.without_root(&dumped.toc.entries);
+        plan.missing.extend(cut.iter().map(|data| {
+            format!(
+                "a choice of the topmost table above {} with it: its rows find their partition through that",
+                data.tag
+            )
+        }));
         let encoding = dumped.toc.entries.iter().find(|entry| entry.kind == "ENCODING");
         if encoding.is_some_and(|entry| !entry.definition.contains(ENCODING)) {
             plan.missing.push("a dump in UTF-8, or a restore by swap".to_owned());
@@ -60,7 +67,7 @@ impl Postgres {
             Ok(found) => found,
             Err(error) => return Err(locks::named(&mut wire, &parts, Barred::Reading, error).await),
         };
-        let Found { objects, dependents, keys, fingerprint } = found;
+        let Found { objects, dependents, around, fingerprint } = found;
         plan.fingerprint = fingerprint;
         let strange = objects.iter().filter(|live| !live.is_owned);
         plan.missing.extend(strange.map(|live| format!("ownership of {} {}", live.kind.to_lowercase(), live.name)));
@@ -68,7 +75,8 @@ impl Postgres {
         plan.warnings.push(
             "what is replaced is locked against everybody, readers too, from the first drop to the commit".to_owned(),
         );
-        plan.warnings.extend(keys.into_iter().map(|what| format!("{what} is made again as it is in the database")));
+        let again = around.keys.into_iter().chain(around.places);
+        plan.warnings.extend(again.map(|(what, _)| format!("{what} is made again as it is in the database")));
         dependents.into_iter().for_each(|dependent| add_dependent(plan, dependent, config.restore.force));
         let locks = parts.relations().len() + parts.blobs_count();
         plan.warnings.extend(lock_table(admin, locks).await?);
@@ -80,8 +88,8 @@ impl Postgres {
 struct Found {
     objects: Vec<Live>,
     dependents: Vec<Dependent>,
-    /// Foreign keys of what is replaced to what stays.
-    keys: Vec<String>,
+    /// Foreign keys of what is replaced to what stays, and its place among partitions.
+    around: Around,
     fingerprint: String,
 }
 
@@ -90,11 +98,10 @@ impl Found {
         wire.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let objects = live::objects(wire, parts, true).await?;
         let dependents = live::dependents(wire, &objects, parts).await?;
-        let keys = if is_all { Vec::new() } else { live::keys_out(wire, &objects).await? };
+        let around = if is_all { Around::default() } else { Around::of(wire, &objects).await? };
         let fingerprint = locks::fingerprint(wire, parts, &objects, &dependents).await?;
         wire.execute(b"COMMIT").await?;
-        let keys = keys.into_iter().map(|(what, _again)| what).collect();
-        Ok(Self { objects, dependents, keys, fingerprint })
+        Ok(Self { objects, dependents, around, fingerprint })
     }
 }
 
@@ -134,11 +141,11 @@ fn actions(objects: &[Live], parts: &Parts<'_>) -> Vec<PlannedAction> {
 fn add_dependent(plan: &mut RestorePlan, dependent: Dependent, force: bool) {
     let what = dependent.what;
     if !force {
-        plan.missing.push(format!("the consent to drop {what}, which the dump does not hold (with_force)"));
+        plan.missing.push(format!("the consent to drop {what}, which is not restored with it (with_force)"));
     } else if dependent.again.is_some() {
         plan.warnings.push(format!("{what} is dropped and made again as it is in the database"));
     } else {
-        plan.warnings.push(format!("{what} is dropped and not made again: the dump does not hold it"));
+        plan.warnings.push(format!("{what} is dropped and not made again: it is not restored"));
         plan.actions.push(PlannedAction::new(RestoreAction::Drop, what));
     }
 }

@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases![
     in_place::every_object_is_put_back_in_place,
     in_place::every_value_is_put_back_in_place,
     in_place::extensions_are_put_back_in_place,
+    in_place::each_table_alone_is_put_back_in_place,
     faults::a_connection_cut_anywhere_fails_a_dump,
     faults::a_crashed_server_fails_a_dump,
     faults::global_timeouts_do_not_end_a_dump,

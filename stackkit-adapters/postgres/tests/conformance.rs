@@ -34,6 +34,8 @@ mod inventory;
 mod large_objects;
 #[path = "conformance/load.rs"]
 mod load;
+#[path = "conformance/load_order.rs"]
+mod load_order;
 #[path = "conformance/maintenance.rs"]
 mod maintenance;
 #[path = "conformance/maintenance_further.rs"]
@@ -127,6 +129,7 @@ const FURTHER: &[&[Case]] = &[
     edges::CASES,
     faults::CASES,
     load::CASES,
+    load_order::CASES,
     hostile::CASES,
     in_place::CASES,
     in_place_locks::CASES,
@@ -156,7 +159,9 @@ fn trials(extent: Extent) -> Vec<Trial> {
     core.extend([large_objects::CASES, exports::CORE].concat());
     let cases = match extent {
         Extent::Whole => [core, FURTHER.concat()].concat(),
-        Extent::Core => [&core, load::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat(),
+        Extent::Core => {
+            [&core, load::CASES, load_order::CASES, swap::CASES, parallel_dump::CASES, archives::CASES].concat()
+        }
     };
     let case = |(name, run): Case| {
         trial(name, stackkit_fixtures::postgres_kind(), async move || {

@@ -32,6 +32,8 @@ pub(super) struct Builder<'a> {
     open: Vec<(usize, Vec<i32>)>,
     /// The step that makes the last of what comes before the rows.
     all_made: Option<usize>,
+    /// The tables that belong to others, and those.
+    partitions: BTreeSet<i32>,
     /// The last step of large objects.
     blobs_step: Option<usize>,
     jobs: usize,
@@ -51,6 +53,11 @@ impl<'a> Builder<'a> {
             done_by: BTreeMap::new(),
             open: Vec::new(),
             all_made: None,
+            partitions: entries
+                .iter()
+                .filter(|entry| entry.kind == "TABLE ATTACH")
+                .flat_map(|e| e.depends_on.clone())
+                .collect(),
             blobs_step: None,
             jobs,
             work,
@@ -132,10 +139,19 @@ impl<'a> Builder<'a> {
             let entry = &self.entries[self.work.loads[&file].entry];
             // Rows that find their partition by themselves need all of them, and a table of an extension is made by it.
             let is_own = !entry.definition.starts_with(VIA_ROOT);
-            let table = self.tables(entry).next().filter(|_| is_own);
+            let table = self.tables(entry).next().filter(|table| is_own && self.is_plain(*table));
             last = last.max(table.map_or(self.all_made, |table| made_for.get(&table).copied()));
         }
         last
+    }
+
+    /// Whether a table's rows concern nothing but the table.
+    fn is_plain(&self, table: i32) -> bool {
+        let entry = |id: &i32| self.by_id.get(id).map(|index| &self.entries[*index]);
+        entry(&table).is_some_and(|table| {
+            let needs: Vec<&Entry> = table.depends_on.iter().filter_map(entry).collect();
+            !self.partitions.contains(&table.dump_id) && first::is_plain(table, &needs)
+        })
     }
 
     /// Where rows find their partition by themselves, no table is complete before all of them are in.

@@ -6,6 +6,21 @@
 use super::session::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use crate::archive::Entry;
 
+/// What makes the server run functions of the database on each row that it takes. They may call what no need tells of.
+const CHECKS: [&str; 2] = ["CHECK", "GENERATED ALWAYS AS ("];
+
+/// Whether a table takes rows without a look at anything but itself: no check, no computed column, and no need of anything
+/// that may have a check of its own, such as a domain or a table that it inherits from. Partitions have the checks of their
+/// table above, and are found by what attaches them.
+pub(super) fn is_plain(table: &Entry, needs: &[&Entry]) -> bool {
+    let is_simple = |need: &&Entry| match need.kind.as_str() {
+        "SCHEMA" | "EXTENSION" => true,
+        "TYPE" => need.definition.contains(" AS ENUM "),
+        _ => false,
+    };
+    !CHECKS.iter().any(|check| table.definition.contains(check)) && needs.iter().all(is_simple)
+}
+
 /// The entries in their order, as many in one batch as share a round trip.
 pub(super) fn batches(entries: &[Entry], first: &[usize]) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -28,6 +43,20 @@ pub(super) fn batches(entries: &[Entry], first: &[usize]) -> Vec<Vec<usize>> {
 mod tests {
     use super::*;
     use crate::restore::samples::entry;
+
+    #[test]
+    fn rows_that_run_functions_are_told_apart() {
+        let table = |definition: &str| Entry { definition: definition.to_owned(), ..entry(1, "TABLE") };
+        let (plain, kind) = (table("CREATE TABLE t (\n    a integer\n);\n"), |kind| entry(2, kind));
+        assert!(is_plain(&plain, &[]) && is_plain(&plain, &[&kind("SCHEMA"), &kind("EXTENSION")]));
+        assert!(!is_plain(&table("CREATE TABLE t (\n    a integer,\n    CONSTRAINT c CHECK (f(a))\n);\n"), &[]));
+        assert!(!is_plain(&table("CREATE TABLE t (\n    b integer GENERATED ALWAYS AS (f(a)) STORED\n);\n"), &[]));
+        for kind in ["DOMAIN", "TABLE", "FUNCTION", "TYPE"].map(kind) {
+            assert!(!is_plain(&plain, &[&kind]), "{}", kind.kind);
+        }
+        let colors = Entry { definition: "CREATE TYPE c AS ENUM (\n    'red'\n);\n".to_owned(), ..kind("TYPE") };
+        assert!(is_plain(&plain, &[&colors]));
+    }
 
     #[test]
     fn batches_are_bounded_by_number_and_by_size() {

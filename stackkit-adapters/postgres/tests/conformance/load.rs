@@ -163,7 +163,7 @@ async fn a_missing_row_leaves_the_old_data() {
     assert!(error.to_string().contains("public.bytes"), "{error}");
 }
 
-fn with(service: &Postgres, options: PostgresRestore) -> Postgres {
+pub(crate) fn with(service: &Postgres, options: PostgresRestore) -> Postgres {
     Postgres::new(service.config().clone().with_restore(options))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
-use stackkit_core::{Error, Result};
+use stackkit_core::{Error, ErrorKind, Result};
 
 use super::select::Selection;
 use super::toc::Toc;
@@ -100,15 +100,25 @@ impl Rereading<'_> {
         Ok((sums, readings, warnings))
     }
 
-    /// The hash of each reading's rows, with its sum. The connections share the work, the largest first.
+    /// The hash of each reading's rows, with its sum. The connections share the work, the largest first; the server may
+    /// have fewer than are wanted, but one.
     async fn read(&self, mut readings: Vec<Reading>) -> Result<Vec<(usize, u64)>> {
         let jobs = self.jobs.min(readings.len());
+        let connect = || reader(self.config, self.database, &self.layout.encoding);
+        let mut first = if jobs == 0 { None } else { Some(connect().await?) };
         readings.sort_by_key(|reading| reading.bytes);
         let readings = Mutex::new(readings);
         let next = || readings.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let work = (0..jobs).map(async |_worker| {
-            let mut wire = reader(self.config, self.database, &self.layout.encoding).await?;
+        let work = (0..jobs).map(|_worker| first.take()).map(async |first| {
+            let connected = match first {
+                Some(wire) => Ok(wire),
+                None => connect().await,
+            };
             let mut found = Vec::new();
+            let mut wire = match connected {
+                Err(error) if error.kind() == ErrorKind::Saturated => return Ok(found),
+                connected => connected?,
+            };
             while let Some(reading) = next() {
                 found.push(read(&mut wire, &reading).await?);
             }

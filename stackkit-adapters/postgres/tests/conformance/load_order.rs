@@ -1,7 +1,7 @@
 //! What is loaded when, and by how many connections.
 
-use stackkit_fixtures::PostgresFixture;
-use stackkit_postgres::{PostgresDump, PostgresRestore};
+use stackkit_fixtures::{PostgresFixture, PostgresOptions, postgres_server};
+use stackkit_postgres::{Postgres, PostgresDump, PostgresRestore};
 
 use crate::backup::filled;
 use crate::load::with;
@@ -13,7 +13,8 @@ use crate::{Case, cases};
 pub(crate) const CASES: &[Case] = cases![
     a_check_may_use_what_is_made_later,
     rows_come_before_all_tables_are_made,
-    large_tables_come_frozen_in_one_stream
+    large_tables_come_frozen_in_one_stream,
+    a_server_with_few_connections_is_enough,
 ];
 
 /// More tables than one round trip makes, with names between the first and the last.
@@ -74,8 +75,27 @@ async fn large_tables_come_frozen_in_one_stream() {
     assert_eq!(frozen(&postgres).await, [""; 0], "their parts are spread over all connections");
 }
 
+async fn a_server_with_few_connections_is_enough() {
+    let options = PostgresOptions::new().with_setting("max_connections", "9");
+    let options = options.with_setting("superuser_reserved_connections", "0");
+    let server = postgres_server(options).await.expect("a server");
+    server.create_database("shop").await.expect("a database");
+    for sql in [MANY, "create table one (id integer, t text)", &large("one")] {
+        server.execute_in("shop", sql).await.expect(sql);
+    }
+    let service = Postgres::from_url(&server.url_of("shop")).expect("a URL");
+    let options = PostgresDump::new().with_jobs(2).with_row_hashes(true);
+    let (memory, report) = parallel(&service, options).await.expect("a dump");
+    let service = with(&service, PostgresRestore::new().with_jobs(40));
+    // Rows are loaded, then read back to compare their hashes: both by as many connections as there are.
+    let restored = restore(&service, &memory, &report).await.expect("a restore");
+    assert_eq!(restored.census.counts, report.census.counts);
+    let is_told = |warning: &String| warning.contains("of 40 connections for the restore");
+    assert!(restored.warnings.iter().any(is_told), "{:?}", restored.warnings);
+}
+
 /// Dumps, wipes and restores with `jobs`, and compares.
-async fn come_back(postgres: &PostgresFixture, service: &stackkit_postgres::Postgres, jobs: usize) {
+async fn come_back(postgres: &PostgresFixture, service: &Postgres, jobs: usize) {
     let before = content(postgres, postgres.database()).await;
     let options = PostgresDump::new().with_jobs(2).with_split_bytes(1 << 19).with_row_hashes(true);
     let (memory, report) = parallel(service, options).await.expect("a dump");

@@ -211,13 +211,23 @@ fn count_sql(relation: &Relation, digest: bool) -> String {
     format!("SELECT count(*), {digest} FROM {} AS t", relation.counted())
 }
 
-/// Counts what a transaction that is under way sees, its own work included.
-pub(crate) async fn of_transaction(wire: &mut Wire, digests: bool) -> Result<Census> {
+/// Counts what a transaction that is under way sees, its own work included. With `only`, the rows of these tables alone, by
+/// schema and name: of the others the role may have no right to read any.
+pub(crate) async fn of_transaction(
+    wire: &mut Wire,
+    digests: bool,
+    only: Option<&HashSet<(&str, &str)>>,
+) -> Result<Census> {
     let mut census = Census::new();
     let mut units = HashSet::new();
     let mut relations = Vec::new();
     for row in wire.rows(RELATIONS).await? {
-        let unit = if row.get(5).is_some_and(Option::is_some) {
+        let name = (value(&row, 0)?, value(&row, 1)?);
+        if only.is_some_and(|only| !only.contains(&name)) {
+            continue;
+        }
+        // A part of a table stands for itself where the table is not counted as a whole.
+        let unit = if only.is_none() && row.get(5).is_some_and(Option::is_some) {
             Some((value(&row, 5)?.to_owned(), value(&row, 6)?.to_owned()))
         } else {
             None

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stackkit_core::backup::{RestoreContext, RestoreOptions, TargetState};
 use stackkit_core::{BackupProvider, Error, ErrorKind};
-use stackkit_fixtures::{PostgresFixture, wait_until};
+use stackkit_fixtures::{PostgresFixture, PostgresOptions, postgres_server, wait_until};
 use stackkit_postgres::{Postgres, PostgresDump};
 
 use crate::backup::filled;
@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases![
     who_is_in_the_way_in_place_is_told,
     a_changed_row_is_found_by_its_hash_in_place,
     readers_see_the_old_data_until_the_commit,
+    a_role_puts_back_its_own_table_among_others,
 ];
 
 /// Does something in a transaction that ends once somebody waits for `table`.
@@ -212,4 +213,30 @@ async fn readers_see_the_old_data_until_the_commit() {
     assert_eq!(one(&postgres, "select string_agg(id::text, ',') from gate").await, "5", "read before");
     assert_eq!(one(&postgres, read).await, "4", "read after");
     assert_eq!(one(&postgres, "select count(*) from refers").await, "2");
+}
+
+/// What it may not read is neither read nor changed.
+async fn a_role_puts_back_its_own_table_among_others() {
+    let server = postgres_server(PostgresOptions::new()).await.expect("a server");
+    server.create_database("shop").await.expect("a database");
+    for sql in [
+        "create role clerk login; grant create on schema public to clerk",
+        "create table mine as select generate_series(1, 3) as id; alter table mine owner to clerk",
+        "create table secret as select 1 as id",
+    ] {
+        server.execute_in("shop", sql).await.expect(sql);
+    }
+    let all = Postgres::from_url(&server.url_of("shop")).expect("a URL");
+    let (memory, _report) = dump(&all).await.expect("a dump");
+    server.execute_in("shop", "delete from mine; insert into secret values (2)").await.expect("a loss");
+    let options = in_place().only_tables(["public.mine"]);
+    let clerk = Postgres::new(all.config().clone().with_user("clerk").with_restore(options));
+    let plan = clerk.plan_restore(&memory, &RestoreOptions::new()).await.expect("a plan");
+    assert_eq!(plan.missing, Vec::<String>::new());
+    let restored = clerk.restore(plan, &memory, &RestoreContext::new()).await;
+    let restored = restored.unwrap_or_else(|error| panic!("{}", error.chain()));
+    let rows = |name: &str| restored.census.counts.get(&format!("tables.public.{name}.rows")).copied();
+    assert_eq!((rows("mine"), rows("secret")), (Some(3), None));
+    let both = server.query_in("shop", "select (select count(*) from mine), (select count(*) from secret)").await;
+    assert_eq!(both.expect("counts"), [[Some("3".to_owned()), Some("2".to_owned())]]);
 }

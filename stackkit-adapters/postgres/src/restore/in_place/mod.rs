@@ -11,6 +11,8 @@ mod plan;
 
 use std::collections::BTreeSet;
 
+use std::collections::HashSet;
+
 use stackkit_core::backup::{ArtifactSource, RestoreContext, RestorePlan, RestoreReport, TargetState};
 use stackkit_core::{Census, Error, ErrorKind, Result, Service};
 
@@ -236,7 +238,9 @@ impl InPlace<'_> {
             let warnings = self.compare_rows(&mut loading.wire, same_series).await?;
             loading.warnings.extend(warnings);
         }
-        let found = census::of_transaction(&mut loading.wire, digests).await?;
+        let only: Option<HashSet<(&str, &str)>> =
+            (!self.dumped.selection.is_all()).then(|| self.parts.relations().into_iter().collect());
+        let found = census::of_transaction(&mut loading.wire, digests, only.as_ref()).await?;
         // Of a part of a dump, the rows of each table were compared while they were loaded.
         let Some(expected) = self.expected.filter(|_| self.dumped.selection.is_all()) else { return Ok(found) };
         let differences = differences(expected, &found);

@@ -214,9 +214,12 @@ pub(super) async fn a_rebuild_that_takes_its_time_does_not_fail_a_dump() {
         };
         let during = async || {
             begun.add_permits(1);
-            let waits = "select 1 from pg_locks where not granted";
-            let waits = async || server.query_in(&name, waits).await.is_ok_and(|rows| !rows.is_empty()).then_some(());
-            wait_until("the rebuild to wait", TOOL_LIMIT, waits).await.expect("it waits");
+            // It waits for the dump, or has come in between two values and sleeps with its lock: then the dump will wait.
+            let is_there = "select 1 from pg_locks where not granted \
+                union all select 1 from pg_stat_activity where wait_event = 'PgSleep'";
+            let is_there =
+                async || server.query_in(&name, is_there).await.is_ok_and(|rows| !rows.is_empty()).then_some(());
+            wait_until("the rebuild to be in the way", TOOL_LIMIT, is_there).await.expect("it is");
         };
         let ((report, sink), rebuilt) = tokio::join!(held_up(pinned, during), rebuilding);
         report.unwrap_or_else(|error| panic!("{rebuild}: {}", error.chain()));

@@ -12,6 +12,7 @@ use crate::in_place::{in_place, one, with};
 use crate::memory::{dump, restore};
 use crate::parallel_dump::{TOOL, parallel, tool};
 use crate::restore::content;
+use crate::several::change_a_row;
 use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
@@ -172,15 +173,7 @@ async fn a_changed_row_is_found_by_its_hash_in_place() {
     let (memory, report) = parallel(&service, PostgresDump::new().with_row_hashes(true)).await.expect("a dump");
     let restored = restore(&with(&service, in_place()), &memory, &report).await.expect("a restore");
     assert!(restored.warnings.iter().all(|warning| !warning.contains("not compared")), "{:?}", restored.warnings);
-    // The same number of rows, one of another content.
-    let row = b"\\\\x00ff00";
-    let place = |bytes: &[u8]| bytes.windows(row.len()).position(|window| window == row);
-    let has_row = |name: &String| name.starts_with("tables.") && place(&memory.bytes_of(name)).is_some();
-    let name = memory.names().into_iter().find(has_row).expect("the row");
-    let mut bytes = memory.bytes_of(&name);
-    let at = place(&bytes).expect("a row");
-    bytes[at + row.len() - 1] = b'1';
-    memory.put(&name, "tar-pax", bytes);
+    change_a_row(&memory);
     let before = content(&postgres, postgres.database()).await;
     for options in [in_place(), in_place().only_tables(["public.bytes"]).with_force(true)] {
         let error = restore(&with(&service, options), &memory, &report).await.expect_err("another row");

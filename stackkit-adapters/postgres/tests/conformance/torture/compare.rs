@@ -173,10 +173,12 @@ pub(crate) async fn by_hand(dump: &Memory, directory: &Path) -> std::path::PathB
 /// How often `pg_restore` is tried where its own connections stop each other.
 const VENDOR_TRIES: u32 = 5;
 
+/// What it says then. Its connections attach an index while another makes a foreign key of partitions (3 of 92 times, on its
+/// own archives too), and grant on a table, as somebody who got the right to, while another still grants on the schema:
+/// an archive tells of no need between these. By one connection all of it goes well.
+const VENDOR_RACES: [&str; 2] = ["deadlock detected", "permission denied for schema"];
+
 /// Restores with the `pg_restore` of `server` into a new database of it.
-///
-/// With two connections it now and then ends by a deadlock between them, on its own archives too: 3 of 92 times, measured,
-/// where an index is attached while a foreign key of partitions is made. That says nothing of an archive.
 pub(crate) async fn pg_restore(server: &PostgresServer, args: &[&str], archive: &Path, database: &str) {
     let mut tries_left = VENDOR_TRIES;
     loop {
@@ -186,7 +188,8 @@ pub(crate) async fn pg_restore(server: &PostgresServer, args: &[&str], archive: 
         let tool = tool.arg(format!("--dbname={database}")).arg(archive);
         let Err(error) = tool.output(TOOL_LIMIT).await else { return };
         let error = error.chain().to_string();
-        assert!(tries_left > 0 && error.contains("deadlock detected"), "pg_restore {args:?}: {error}");
+        let is_race = args.contains(&"-j2") && VENDOR_RACES.iter().any(|race| error.contains(race));
+        assert!(tries_left > 0 && is_race, "pg_restore {args:?}: {error}");
         server.execute_in("postgres", &format!("drop database \"{database}\" with (force)")).await.expect("dropped");
     }
 }

@@ -12,7 +12,7 @@ use crate::{Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
     a_check_may_use_what_is_made_later,
-    rows_come_before_all_tables_are_made,
+    what_changes_a_table_after_it_was_made_comes_before_its_rows,
     large_tables_come_frozen_in_one_stream,
     a_server_with_few_connections_is_enough,
 ];
@@ -46,7 +46,7 @@ async fn a_check_may_use_what_is_made_later() {
     come_back(&postgres, &service, 3).await;
 }
 
-async fn rows_come_before_all_tables_are_made() {
+async fn what_changes_a_table_after_it_was_made_comes_before_its_rows() {
     let (postgres, service) = filled().await;
     for sql in [
         MANY,

@@ -45,8 +45,7 @@ pub(crate) struct Findings {
 }
 
 /// The space that a restore takes while the old data is still there, and that which is free. Databases may be on several
-/// file systems: the one with the most free space
-/// is compared, so that nothing is missing by mistake.
+/// file systems: the one with the most free space is compared, so that nothing is missing by mistake.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Room {
     needed_bytes: u64,
@@ -221,5 +220,20 @@ impl Preflight<'_> {
 
     async fn column(&self, sql: &str) -> Result<BTreeSet<String>> {
         self.admin.rows(sql).await?.iter().map(|row| Ok(text(row, 0)?.to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_missing_only_where_it_is_known_to_be() {
+        let room = |needed_bytes, free_bytes| Room { needed_bytes, free_bytes };
+        assert_eq!((room(5, Some(5)).missing(), room(5, None).missing()), (None, None));
+        assert!(room(5, Some(4)).missing().is_some_and(|told| told.contains("about 5 bytes") && told.contains('4')));
+        let mut both = room(5, Some(8));
+        both.add(room(4, Some(6)));
+        assert!(both.missing().is_some_and(|told| told.contains("about 9 bytes") && told.contains('8')), "{both:?}");
     }
 }
